@@ -1,0 +1,95 @@
+"""`check`: is the server up, does the model answer, which dialect suits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfinstruct.cli.options import as_json
+
+if TYPE_CHECKING:
+    from selfinstruct.backends.base import Backend
+    from selfinstruct.config import BackendConfig
+
+
+@click.command(
+    epilog="\b\nExamples:\n  selfinstruct check\n  selfinstruct check --base-url http://localhost:8000/v1\n  selfinstruct check --backend openai --model gpt-4o-mini"
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file with a [backend] table.",
+)
+@click.option("--backend", "kind", metavar="KIND", help="llamacpp (default), vllm, openai or scripted.")
+@click.option("--model", help="Model name, or a GGUF file for llamacpp.")
+@click.option("--base-url", metavar="URL", help="A running server; implies --backend openai.")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
+@click.option("--script", metavar="FILE", help="Answers for --backend scripted.")
+@as_json
+def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
+    """Say whether the server is up, whether the model answers, and which dialect suits it.
+
+    Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
+    """
+    import asyncio
+    import json
+
+    from selfinstruct.config import BackendConfig, build, load
+
+    tree = dict(load(config_file).get("backend", {})) if config_file else {}
+    tree |= {key: value for key, value in flags.items() if value is not None}
+    if tree.get("base_url"):
+        tree.setdefault("kind", "openai")
+    found = asyncio.run(_look(build(BackendConfig, tree, where="backend")))
+    if as_json:
+        print(json.dumps(found))
+        return 0 if found["answers"] else 1
+    print(f"model {found['model']} at {found['where']}")
+    for dialect in ("completion", "chat"):
+        print(f"  {dialect}: {found[dialect]}")
+    print(
+        f"  prompts will be in the {found['dialect']} dialect (--dialect overrides)"
+        if found["answers"]
+        else "  it does not answer"
+    )
+    return 0 if found["answers"] else 1
+
+
+async def _look(config: BackendConfig) -> dict[str, Any]:
+    import sys
+
+    from selfinstruct.backends import open_backend
+    from selfinstruct.config import dialect_of
+    from selfinstruct.records import Message, Request, Sampling
+
+    sampling = Sampling(max_tokens=8, temperature=0)
+    async with open_backend(config, notice=lambda line: print(line, file=sys.stderr)) as backend:
+        plain = Request(model=backend.model, prompt="1, 2, 3,", sampling=sampling)
+        chat = Request(model=backend.model, messages=(Message(role="user", content="Say yes."),), sampling=sampling)
+        answers = {"completion": await _try(backend, plain), "chat": await _try(backend, chat)}
+        suits = config.dialect or dialect_of(
+            config.kind, config.model or ("" if config.kind == "llamacpp" else backend.model)
+        )
+        works = [name for name, said in answers.items() if said.startswith("answers")]
+        return {
+            "model": backend.model,
+            "where": config.base_url or config.kind,
+            **answers,
+            "dialect": suits if suits in works or not works else works[0],
+            "answers": bool(works),
+        }
+
+
+async def _try(backend: Backend, request: Any) -> str:
+    from selfinstruct.errors import SelfInstructError
+
+    try:
+        completion = await backend.complete(request)
+    except SelfInstructError as error:
+        return f"no: {error}"
+    return f"answers, such as {completion.text.strip()[:40]!r}"

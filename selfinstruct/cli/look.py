@@ -1,0 +1,271 @@
+"""`status`, `show`, `drops`: what there is, one sample with its story, and what was dropped and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfinstruct.cli.options import as_json, existing, output_dir, run_argument, runs
+
+if TYPE_CHECKING:
+    from selfinstruct.store.ledger import Ledger, StoredDraft
+
+
+@click.command(epilog="\b\nExamples:\n  selfinstruct status\n  selfinstruct status self-instruct-embedded --json")
+@click.argument("run", required=False)
+@output_dir
+@as_json
+def status(run: str | None, output_dir: Path, as_json: bool) -> int:
+    """How far a run is, what it kept and dropped, and what it took; without RUN, all runs in a line each."""
+    from selfinstruct.store.ledger import Ledger
+
+    if run is None:
+        return _list(output_dir, as_json)
+    folder = existing(run, output_dir)
+    with Ledger.open(folder) as ledger:
+        facts = _facts(folder, ledger)
+    print(json.dumps(facts, ensure_ascii=False) if as_json else _told(facts))
+    return 0
+
+
+def _list(outputs: Path, as_json: bool) -> int:
+    from selfinstruct.store.ledger import Ledger
+
+    found = []
+    for name in runs(outputs):
+        with Ledger.open(outputs / name) as ledger:
+            found.append(_brief(outputs / name, ledger))
+    if as_json:
+        print(json.dumps(found))
+    elif not found:
+        print(f"no runs under {outputs} yet; `selfinstruct generate` begins one")
+    for facts in [] if as_json else found:
+        print(f"{facts['run']}: {facts['kept']} of {facts['target']} kept, {facts['state']}")
+    return 0
+
+
+def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    from selfinstruct.recipes import module_of
+    from selfinstruct.runs import stored_config
+
+    config = stored_config(ledger)
+    stages = _stages(config.recipe.name)
+    kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stages[-1])[0][0]
+    assert module_of(config.recipe.name)
+    state = "filtered copy" if ledger.fact("filtered_from") else "complete" if kept >= ledger.target() else "unfinished"
+    return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": kept,
+            "target": ledger.target(), "state": state}  # fmt: skip
+
+
+def _stages(recipe: str) -> tuple[str, ...]:
+    from selfinstruct.recipes import module_of
+
+    return tuple(module_of(recipe).STAGES)
+
+
+def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    from selfinstruct.cli.prices import cost
+    from selfinstruct.runs import stored_config
+
+    config = stored_config(ledger)
+    spend = ledger.query(
+        "SELECT coalesce(sum(answers), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0),"
+        " coalesce(sum(completion_tokens), 0) FROM spend"
+    )[0]
+    brief = _brief(folder, ledger)
+    return {
+        **brief,
+        "begun_with": ledger.fact("version"),
+        "jobs": {f"{stage} {state}": n for stage, state, n in ledger.query(
+            "SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY min(number)")},
+        "drafts": [{"stage": stage, "drafts": n, "kept": kept} for stage, n, kept in ledger.query(
+            "SELECT stage, count(*), sum(kept) FROM drafts GROUP BY stage ORDER BY min(rank)")],
+        "drops": [{"stage": stage, "filter": filter, "reason": reason, "count": n} for stage, filter, reason, n in ledger.query(
+            "SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
+        "instance_drops": dict(ledger.query("SELECT reason, count(*) FROM instance_drops GROUP BY 1 ORDER BY 2 DESC")),
+        "failed": dict(ledger.query("SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
+        "faults": dict(ledger.query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
+        "answers": spend[0], "prompt_tokens": spend[1], "cached_tokens": spend[2], "completion_tokens": spend[3],
+        "cost": cost(config.backend, brief["model"] or "", spend[1], spend[3]),
+        "exports": sorted(str(path) for path in (folder / "export").glob("*") if path.is_file()),
+    }  # fmt: skip
+
+
+def _told(facts: dict[str, Any]) -> str:
+    from selfinstruct.cli.prices import told
+
+    lines = [f"{facts['run']}: {facts['kept']} of {facts['target']} tasks kept, {facts['state']}",
+             f"  recipe {facts['recipe']}, model {facts['model']}"]  # fmt: skip
+    lines += [f"  {d['stage']}: {d['drafts']} drafts, {d['kept']} kept" for d in facts["drafts"]]
+    lines += [f"    dropped {d['count']} × {d['reason']} ({d['filter']}, {d['stage']})" for d in facts["drops"]]
+    if facts["instance_drops"]:
+        lines.append("  instances dropped: " + _counts(facts["instance_drops"]))
+    lines.append("  jobs: " + _counts(facts["jobs"]))
+    if facts["failed"]:
+        lines.append(f"  failed: {_counts(facts['failed'])}; `selfinstruct retry {facts['run']}` asks again")
+    if facts["faults"]:
+        lines.append("  faults met: " + _counts(facts["faults"]))
+    lines.append(
+        f"  {facts['answers']:,} answers, {facts['prompt_tokens']:,} tokens in ({facts['cached_tokens']:,} from cache),"
+        f" {facts['completion_tokens']:,} out; {told(facts['cost'])}"
+    )
+    return "\n".join([*lines, *(f"  {path}" for path in facts["exports"])])
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+@click.command(
+    epilog="\b\nExamples:\n  selfinstruct show self-instruct-embedded\n  selfinstruct show self-instruct-embedded 17.3\n  selfinstruct show self-instruct-embedded 17.3 --prompts"
+)
+@run_argument
+@click.argument("ids", nargs=-1)
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Without ids: how many of the latest tasks.",
+)
+@click.option("--prompts", is_flag=True, help="With the prompts and answers behind them.")
+@as_json
+def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir: Path, as_json: bool) -> int:
+    """Samples, or drafts by their IDS, with their story; without ids the latest tasks."""
+    from selfinstruct.errors import RunError
+    from selfinstruct.runs import stored_config
+    from selfinstruct.store.ledger import Ledger
+
+    folder = existing(run, output_dir)
+    with Ledger.open(folder) as ledger:
+        if ids:
+            found = [draft for id in ids for draft in ledger.drafts("d.id = ?", id)]
+            if missing := set(ids) - {draft.id for draft in found}:
+                raise RunError(
+                    f"{folder}: no draft {', '.join(sorted(missing))}; ids look like 17.3 and stand in samples.jsonl and `drops`"
+                )
+        else:
+            last = _stages(stored_config(ledger).recipe.name)[-1]
+            ranks = ledger.query(
+                "SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number
+            )
+            found = [next(ledger.drafts("d.id = ?", id)) for (id,) in reversed(ranks)]
+        for draft in found:
+            print(json.dumps(_story(ledger, draft), ensure_ascii=False) if as_json else _page(ledger, draft, prompts))
+    return 0
+
+
+def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
+    from selfinstruct.exports.base import Lineage
+
+    return {
+        "id": draft.id,
+        "stage": draft.draft.stage,
+        "kept": draft.kept,
+        "reason": draft.reason,
+        "instruction": draft.draft.instruction,
+        "instances": [instance.model_dump() for instance in (draft.stayed if draft.kept else draft.draft.instances)],
+        **draft.draft.meta,
+        "lineage": [step._asdict() for step in Lineage(ledger, draft.sample).steps()],
+    }
+
+
+def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
+    """A draft for a person; control characters of generated text are shown, not obeyed."""
+    from selfinstruct.exports.base import Lineage
+
+    verdict = (
+        "kept"
+        if draft.kept
+        else f"dropped by {draft.filter}: {draft.reason} {json.dumps(draft.detail) if draft.detail else ''}"
+    )
+    lines = [
+        f"{draft.id} ({draft.draft.stage}) {verdict.rstrip()}",
+        f"  instruction: {visible(draft.draft.instruction)}",
+    ]
+    for instance in draft.stayed if draft.kept else draft.draft.instances:
+        if instance.input:
+            lines.append(f"  input: {visible(instance.input, indent='    ')}")
+        lines.append(f"  output: {visible(instance.output, indent='    ')}")
+    for step in Lineage(ledger, draft.sample).steps():
+        shown = f", shown {', '.join(step.demonstrations)}" if step.demonstrations else ""
+        lines.append(f"  job {step.job} ({step.stage}){shown}")
+        for answer in ledger.answers(step.job) if prompts else []:
+            prompt = answer.request.get("prompt") or "\n".join(
+                f"{m['role']}: {m['content']}" for m in answer.request.get("messages", [])
+            )
+            lines.append(f"    asked: {visible(prompt, indent='      ')}")
+            lines.append(
+                f"    answered ({answer.completion.finish_reason}): {visible(answer.completion.text, indent='      ')}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def visible(text: str, indent: str = "  ") -> str:
+    """Text that a terminal cannot obey: control characters become their Unicode pictures, lines are indented."""
+    safe = "".join(char if char in "\n\t" or char.isprintable() else _picture(char) for char in text)
+    return safe.replace("\n", f"\n{indent}")
+
+
+def _picture(char: str) -> str:
+    code = ord(char)
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"
+
+
+@click.command(
+    epilog="\b\nExamples:\n  selfinstruct drops self-instruct-embedded\n  selfinstruct drops self-instruct-embedded --reason near_duplicate -n 50"
+)
+@run_argument
+@click.option("--reason", metavar="REASON", help="Only drops for this reason.")
+@click.option("--filter", "filter_name", metavar="NAME", help="Only drops by this filter.")
+@click.option("-n", "--number", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@as_json
+def drops(run: str, reason: str | None, filter_name: str | None, number: int, output_dir: Path, as_json: bool) -> int:
+    """What was dropped, by which filter and why; for a near-duplicate, of what and how near."""
+    from selfinstruct.store.ledger import Ledger
+
+    with Ledger.open(existing(run, output_dir)) as ledger:
+        if reason and not as_json:
+            _check_reason(ledger, reason)
+        where = "NOT d.kept AND (? IS NULL OR v.reason = ?) AND (? IS NULL OR v.filter = ?)"
+        for draft in ledger.drafts(where, reason, reason, filter_name, filter_name, limit=number):
+            if as_json:
+                fields = {"id": draft.id, "stage": draft.draft.stage, "filter": draft.filter, "reason": draft.reason}
+                print(
+                    json.dumps(
+                        {**fields, "detail": draft.detail, "instruction": draft.draft.instruction}, ensure_ascii=False
+                    )
+                )
+            else:
+                print(_drop(ledger, draft))
+    return 0
+
+
+def _check_reason(ledger: Ledger, reason: str) -> None:
+    from selfinstruct.errors import ConfigError
+
+    known = [name for (name,) in ledger.query("SELECT DISTINCT reason FROM drops ORDER BY 1")]
+    if reason not in known:
+        raise ConfigError(f"nothing was dropped for {reason!r}; reasons in this run: {', '.join(known) or 'none'}")
+
+
+def _drop(ledger: Ledger, draft: StoredDraft) -> str:
+    text = draft.draft.instruction or str(draft.draft.meta.get("answer", ""))
+    line = f"{draft.id}  {draft.reason} ({draft.filter})  {visible(text)[:200]}"
+    if "of" in draft.detail:
+        other = str(draft.detail["of"])
+        line += f"\n      {float(draft.detail['score']):.3f} like {other}: {visible(_instruction(ledger, other))[:200]}"
+    elif draft.detail:
+        line += f"\n      {', '.join(f'{key}: {value}' for key, value in draft.detail.items())}"
+    return line
+
+
+def _instruction(ledger: Ledger, id: str) -> str:
+    """The instruction of a seed or a draft."""
+    query = "SELECT json_extract(record, '$.instruction') FROM seeds WHERE id = ? UNION ALL SELECT instruction FROM drafts WHERE id = ?"
+    rows = ledger.query(query, id, id)
+    return str(rows[0][0]) if rows else ""

@@ -1,0 +1,100 @@
+"""The work behind `filter` and `verify`, kept apart so that `--help` need not import it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfinstruct.config import dump
+from selfinstruct.errors import RunError
+from selfinstruct.exports.files import export
+from selfinstruct.recipes import module_of
+from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
+from selfinstruct.runs import stored_config, write_config
+from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lock import locked
+
+SHOWN = 20
+"""Differences printed by `verify`; more are counted."""
+
+
+def rejudge(folder: Path, copy: Path, filters: Mapping[str, Any]) -> int:
+    """A copy of a run with its drafts judged again.
+
+    Raises:
+        RunError: the copy exists.
+        ConfigError: settings that there are not.
+    """
+    if copy.exists():
+        raise RunError(f"{copy}: exists already; name another with --into")
+    with Ledger.open(folder) as ledger:
+        config = other_settings(ledger, filters)
+        before = _tally(ledger)
+        copy.mkdir(parents=True)
+        ledger.copy_to(copy)
+    try:
+        with locked(copy), Ledger.open(copy, write=True) as ledger:
+            facts = {FILTERED_FROM: str(folder), "config": json.dumps(dump(config))}
+            ledger.judge_again(list(judge_again(ledger, config)), facts)
+            write_config(copy, config)
+            written = export(ledger, module_of(config.recipe.name).STAGES[-1], config.formats, copy / "export")
+            after = _tally(ledger)
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+    for key in sorted({*before, *after}, key=lambda key: (key[0], key[1] != "kept", key[1])):
+        print(f"{key[0]}: {key[1]} {before.get(key, 0)} -> {after.get(key, 0)}", file=sys.stderr)
+    for path, rows in written:
+        print(f"{path}: {rows} rows")
+    return 0
+
+
+def _tally(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """Drafts by stage and what became of them."""
+    kept = ledger.query("SELECT stage, 'kept', count(*) FROM drafts WHERE kept GROUP BY 1")
+    drops = ledger.query("SELECT stage, reason, count(*) FROM drops GROUP BY 1, 2")
+    return {(stage, reason): count for stage, reason, count in [*kept, *drops]}
+
+
+def verified(folder: Path) -> int:
+    """Print what differs; 0 when nothing does."""
+    with Ledger.open(folder) as ledger:
+        differences = asyncio.run(_differences(ledger))
+        differences += _export_differences(ledger, folder / "export")
+        drafts, jobs = ledger.count("drafts"), ledger.count("jobs")
+    for line in differences[:SHOWN]:
+        print(line)
+    if len(differences) > SHOWN:
+        print(f"… and {len(differences) - SHOWN} more")
+    if differences:
+        print(f"{folder}: {len(differences)} differences", file=sys.stderr)
+        return 1
+    print(f"{folder}: verified: {jobs} jobs, {drafts} drafts and the exports derive from the stored answers")
+    return 0
+
+
+async def _differences(ledger: Ledger) -> list[str]:
+    return [line async for line in Verifier(ledger).run()]
+
+
+def _export_differences(ledger: Ledger, exported: Path) -> list[str]:
+    """Files of the run's formats that are not, byte for byte, what its samples give now."""
+    config = stored_config(ledger)
+    with tempfile.TemporaryDirectory() as scratch:
+        written = export(ledger, module_of(config.recipe.name).STAGES[-1], config.formats, Path(scratch))
+        there = [(exported / path.name, path) for path, _ in written if (exported / path.name).exists()]
+        return [
+            f"{old}: not what the ledger gives; `selfinstruct export` writes it again"
+            for old, new in there
+            if not _same(old, new)
+        ]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()

@@ -1,0 +1,65 @@
+"""`seeds check`: what is in a file of seeds, and what is wrong with it, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from selfinstruct.cli.options import as_json
+
+if TYPE_CHECKING:
+    from selfinstruct.seeds import SeedReport
+
+NEAR = 0.7
+"""ROUGE-L above which two seeds are called near-duplicates: what the pool would not take either."""
+
+
+@click.group()
+def seeds() -> None:
+    """Look at seed tasks."""
+
+
+@seeds.command(
+    epilog="\b\nExamples:\n  selfinstruct seeds check my.jsonl\n  selfinstruct seeds check alpaca_data.json --json"
+)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@as_json
+def check(file: Path | None, as_json: bool) -> int:
+    """Say what is in FILE (or in the seeds that ship) and what is wrong with it, line by line."""
+    from selfinstruct.resources import find
+    from selfinstruct.seeds import check_seeds
+
+    report = check_seeds(file or find("seeds/tasks.jsonl"), similar=near_duplicates)
+    print(report.model_dump_json() if as_json else _told(report))
+    return 2 if report.errors else 0
+
+
+def near_duplicates(texts: list[str]) -> Iterator[tuple[int, int, float]]:
+    """Pairs of texts, by position, whose ROUGE-L is above `NEAR`: each with the nearest that stands before it."""
+    from selfinstruct.filters.rouge_index import RougeIndex
+    from selfinstruct.text import TOKENIZERS
+
+    index = RougeIndex(NEAR, TOKENIZERS["unicode"])
+    for position, text in enumerate(texts):
+        match = index.match(text)
+        if match is not None:
+            yield match.number, position, match.score
+        index.add(text)
+
+
+def _told(report: SeedReport) -> str:
+    lines = [f"{problem.place}: {problem.severity}: {problem.message}" for problem in report.problems]
+    lines += [
+        f"{report.seeds} seeds with {report.instances} instances; {report.classification} classification,"
+        f" {report.without_input} without input; {report.mean_words:.1f} words to an instruction",
+        f"scripts: {', '.join(f'{name} {share:.0%}' for name, share in report.scripts.items())}",
+    ]
+    if report.categories:
+        lines.append(f"categories: {', '.join(f'{name} {count}' for name, count in report.categories.items())}")
+    if report.ignored_columns:
+        lines.append(f"columns not used: {', '.join(report.ignored_columns)}")
+    verdict = "the seeds do not load as they are" if report.errors else "the seeds load"
+    return "\n".join([*lines, f"{len(report.errors)} errors, {len(report.warnings)} warnings: {verdict}"])

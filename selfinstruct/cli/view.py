@@ -1,0 +1,334 @@
+"""What a person sees while a run works: a live panel on a terminal, plain lines elsewhere, JSON lines for machines.
+
+All of it goes to standard error but the JSON; standard output is for results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter, deque
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from selfinstruct.cli.prices import cost, told
+from selfinstruct.config import RunConfig
+from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
+from selfinstruct.store.ledger import Ledger
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+RECENT = 60.0
+"""Seconds over which rates are taken."""
+PLAIN_EVERY = 5.0
+"""Seconds between two plain lines."""
+
+
+class Watcher(AbstractContextManager["Watcher"], Protocol):
+    """Sees a run go by."""
+
+    def note(self, line: str) -> None:
+        """One line for the person."""
+
+    def start(self, engine: Engine, ledger: Ledger) -> None:
+        """The engine is about to run."""
+
+    def see(self, event: Event) -> None:
+        """Something happened."""
+
+    def stop(self) -> None:
+        """The engine has run."""
+
+
+def open_watcher(folder: Path, config: RunConfig, *, as_json: bool, quiet: bool) -> Watcher:
+    """The watcher that suits where the output goes; `NO_COLOR` and a dumb terminal are rich's to honour."""
+    if as_json:
+        return JsonLines()
+    if quiet:
+        return Quiet()
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return (
+        Panel(folder, config, console)
+        if console.is_terminal and not console.is_dumb_terminal
+        else Plain(folder, config)
+    )
+
+
+class Quiet:
+    """Says nothing but what must be known."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def note(self, line: str) -> None:
+        """Nothing."""
+
+    def start(self, engine: Engine, ledger: Ledger) -> None:
+        """Nothing."""
+
+    def see(self, event: Event) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class JsonLines(Quiet):
+    """Every event as one JSON object to a line on standard output."""
+
+    def note(self, line: str) -> None:
+        """As an event of its own."""
+        self._print({"event": "note", "message": line})
+
+    def see(self, event: Event) -> None:
+        """The event's name and what identifies it."""
+        self._print({"event": type(event).__name__.lower(), **_plain(event)})
+
+    def _print(self, fields: dict[str, Any]) -> None:
+        print(json.dumps(fields, ensure_ascii=False), flush=True)
+
+
+def _plain(event: Event) -> dict[str, Any]:
+    if isinstance(event, Ended):
+        return event._asdict()
+    fields: dict[str, Any] = {"job": event.job.number, "stage": event.job.stage}
+    if isinstance(event, Answered):
+        answer = event.completion
+        fields |= {"seconds": round(event.seconds, 3), "finish_reason": answer.finish_reason}
+        fields |= {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+    elif isinstance(event, Faulted):
+        fields |= {"kind": event.fault.kind, "message": str(event.fault), "attempt": event.attempt}
+    elif isinstance(event, Failed):
+        fields |= {"kind": event.kind, "message": event.message}
+    elif isinstance(event, Settled):
+        fields["drafts"] = [
+            {
+                "id": o.id,
+                "kept": o.sample is not None,
+                "reason": o.verdicts[-1].reason,
+                "instruction": o.draft.instruction,
+            }
+            for o in event.outcomes
+        ]
+    return fields
+
+
+class Progress:
+    """Counts of a run so far, and rates of late."""
+
+    def __init__(self, engine: Engine, ledger: Ledger) -> None:
+        self.engine = engine
+        self.state = engine.state
+        self.drops: Counter[str] = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
+        self.kept: Counter[str] = Counter(
+            dict(ledger.query("SELECT stage, count(*) FROM drafts WHERE kept GROUP BY stage"))
+        )
+        tokens = ledger.query(
+            "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM answers"
+        )
+        self.prompt_tokens, self.completion_tokens = tokens[0]
+        self.failed = ledger.count("jobs", "state = 'failed'")
+        self.faults: Counter[str] = Counter()
+        self.model = ledger.fact("model") or ""
+        self.began = time.monotonic()
+        self._tasks_before = self.state.tasks
+        self._tokens: deque[tuple[float, int]] = deque()
+        self.latest = ""
+
+    def see(self, event: Event) -> None:
+        """Count an event."""
+        if isinstance(event, Answered):
+            self.prompt_tokens += event.completion.prompt_tokens
+            self.completion_tokens += event.completion.completion_tokens
+            self._tokens.append((time.monotonic(), event.completion.completion_tokens))
+        elif isinstance(event, Settled):
+            for outcome in event.outcomes:
+                if outcome.sample is None:
+                    self.drops[outcome.verdicts[-1].reason] += 1
+                else:
+                    self.kept[outcome.draft.stage] += 1
+                    self.latest = outcome.sample.instruction
+        elif isinstance(event, Failed):
+            self.failed += 1
+        elif isinstance(event, Faulted):
+            self.faults[event.fault.kind] += 1
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens, over the last minute."""
+        now = time.monotonic()
+        while self._tokens and now - self._tokens[0][0] > RECENT:
+            self._tokens.popleft()
+        return sum(tokens for _, tokens in self._tokens) / max(1e-9, min(RECENT, now - self.began))
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds to the target at the pace of this session, once it has one."""
+        gained, elapsed = self.state.tasks - self._tasks_before, time.monotonic() - self.began
+        if not gained or self.state.target is None:
+            return None
+        return (self.state.target - self.state.tasks) * elapsed / gained
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars spent on all answers so far."""
+        return cost(self.state.config.backend, self.model, self.prompt_tokens, self.completion_tokens)
+
+    def acceptance(self) -> list[tuple[str, int, int]]:
+        """For the drafts that came of each stage: its name, how many were kept, how many there were in all."""
+        kept = sum(self.kept.values())
+        return [("drafts", kept, kept + self.drops.total())]
+
+
+class Plain(Quiet):
+    """A line every few seconds, for logs and pipes."""
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self._folder = folder
+        self._progress: Progress | None = None
+        self._last = 0.0
+
+    def note(self, line: str) -> None:
+        """The line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def start(self, engine: Engine, ledger: Ledger) -> None:
+        """Begin to count."""
+        self._progress = Progress(engine, ledger)
+        state = engine.state
+        self.note(f"{self._folder}: {state.tasks} of {state.target} tasks kept; model {self._progress.model}")
+
+    def see(self, event: Event) -> None:
+        """Count, and say so when it is time."""
+        assert self._progress is not None
+        self._progress.see(event)
+        if isinstance(event, Planned):
+            return
+        now = time.monotonic()
+        first = isinstance(event, Settled) and self._progress.state.tasks == 1
+        if now - self._last >= PLAIN_EVERY or first or isinstance(event, Ended | Failed):
+            self._last = now
+            self.note(self._line(event))
+
+    def _line(self, event: Event) -> str:
+        p = self._progress
+        assert p is not None
+        if isinstance(event, Failed):
+            return f"job {event.job.number} failed: {event.kind}: {event.message}"
+        parts = [
+            f"{p.state.tasks}/{p.state.target} kept",
+            f"{p.drops.total()} dropped",
+            f"{p.engine.in_flight} in flight",
+        ]
+        parts.append(f"{p.tokens_per_second:.0f} tokens/s")
+        if p.drops:
+            parts.append("drops: " + ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(3)))
+        if p.remaining is not None and not isinstance(event, Ended):
+            parts.append(f"about {duration(p.remaining)} left")
+        return " · ".join(parts)
+
+
+class Panel(Quiet):
+    """A live panel on a terminal."""
+
+    def __init__(self, folder: Path, config: RunConfig, console: Any) -> None:
+        from rich.live import Live
+
+        self._folder = folder
+        self._config = config
+        self._progress: Progress | None = None
+        self._notes: deque[str] = deque(maxlen=2)
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def note(self, line: str) -> None:
+        """The line, at the foot of the panel."""
+        self._notes.append(line)
+
+    def start(self, engine: Engine, ledger: Ledger) -> None:
+        """Begin to count."""
+        self._progress = Progress(engine, ledger)
+
+    def see(self, event: Event) -> None:
+        """Count; the panel draws itself."""
+        if self._progress is not None:
+            self._progress.see(event)
+        if isinstance(event, Failed):
+            self.note(f"job {event.job.number} failed: {event.kind}: {event.message}")
+
+    def stop(self) -> None:
+        """Draw a last time and leave the panel standing."""
+        if self._live.is_started:
+            self._live.refresh()
+            self._live.stop()
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.panel import Panel as Frame
+        from rich.text import Text
+
+        notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
+        body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
+        title = f"[bold]selfinstruct[/] {self._config.recipe.name} · {self._folder}"
+        return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._live.console.width))
+
+    def _bar(self) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        p = self._progress
+        assert p is not None
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(no_wrap=True)
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True, justify="right")
+        left = "" if p.remaining is None or p.state.complete else f"about {duration(p.remaining)} left"
+        bar = ProgressBar(total=p.state.target, completed=min(p.state.tasks, p.state.target or 0))
+        row.add_row(f"[bold]{p.state.tasks}[/] of {p.state.target} tasks kept", bar, left)
+        return row
+
+    def _facts(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        p = self._progress
+        assert p is not None
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="ellipsis", no_wrap=True)
+        grid.add_row("model", f"{p.model} ({self._config.backend.kind})")
+        kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
+        stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in p.state.recipe.stages)
+        grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
+        grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
+        failures = f", failed {p.failed}" if p.failed else ""
+        faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))
+        grid.add_row("in flight", f"{p.engine.in_flight} of {self._config.backend.concurrency}{failures}{faults}")
+        tokens = f"{p.prompt_tokens:,} in, {p.completion_tokens:,} out, {p.tokens_per_second:.0f}/s"
+        grid.add_row("tokens", f"{tokens} · {told(p.cost)} · {duration(time.monotonic() - p.began)}")
+        grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))
+        return grid
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `48 s`, `3 min 20 s`, `5 h 02 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

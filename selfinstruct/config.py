@@ -1,0 +1,243 @@
+"""What a run is told: one tree of settings, from defaults, a TOML file, the environment and flags.
+
+Whoever needs settings owns their model: a recipe its options, a filter its own table. What is here is the tree that
+holds them, the merging, and the one place that turns a validation error into a line a person can act on.
+
+    tree = merge(load("run.toml"), {"n": 500, "backend": {"model": "Qwen/Qwen3-8B"}})
+    config = build(RunConfig, tree, where="run.toml")
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from selfinstruct.errors import ConfigError
+
+Tree = dict[str, Any]
+Dialect = Literal["completion", "chat"]
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A table of settings: frozen, strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class BackendConfig(Section):
+    """Who answers, and how they are asked."""
+
+    kind: str = "llamacpp"
+    """`llamacpp`, `vllm`, `openai`, `scripted`, or the name of one that another package adds."""
+    model: str = ""
+    """A name the server knows, a GGUF path for `llamacpp`; "" takes the embedded weights or the one model served."""
+    base_url: str | None = None
+    """Address of a running server, such as `http://localhost:8000/v1`."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is never written anywhere."""
+    dialect: Dialect | None = None
+    """Which prompts to use; None lets the model decide (`dialect_of`)."""
+    structured: bool = False
+    """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Requests in flight; None takes what suits the kind of backend."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds to wait for one answer."""
+    attempts: Annotated[int, Field(ge=1)] = 5
+    """How often one request is tried before its job fails; rate limits are not counted."""
+    server_args: tuple[str, ...] = ()
+    """Further arguments for a server that we start (`vllm`), such as `--max-model-len=4096`."""
+    context: Annotated[int, Field(ge=256)] = 4096
+    """Context length in tokens of a server that we start, prompt and answer together."""
+    script: str | None = None
+    """File of answers for `scripted`."""
+    extra: dict[str, JsonValue] = {}
+    """Fields added to the body of every request, such as `top_k = 20`."""
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> BackendConfig:
+        if self.kind == "scripted" and not self.script:
+            raise ValueError("a scripted backend needs `script`, a file of answers")
+        if self.kind == "llamacpp" and self.base_url:
+            raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
+        if self.structured and self.dialect == "completion":
+            raise ValueError("`structured` answers need the chat dialect")
+        return self
+
+
+class RecipeConfig(BaseModel):
+    """The recipe by name; every other key of the table is an option of that recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "self-instruct"
+
+    @property
+    def options(self) -> Tree:
+        return dict(self.model_extra or {})
+
+
+class RunConfig(Section):
+    """Everything a run is told; what lies resolved in its folder."""
+
+    n: Annotated[int, Field(ge=1)] = 30
+    """Tasks to keep: instructions with at least one valid instance."""
+    seeds: str | None = None
+    """File or folder of seed tasks; None takes those that ship."""
+    prompts: str | None = None
+    """Folder whose prompt files are looked up before those that ship."""
+    seed: int = 42
+    """Number that all randomness of the run derives from."""
+    ordered: bool = False
+    """Settle in the order of planning: the same result whatever the timing, for some throughput."""
+    window: Annotated[int, Field(ge=1)] | None = None
+    """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency."""
+    formats: tuple[str, ...] = ("alpaca", "jsonl")
+    """What is written when the run ends."""
+    patience: Annotated[int, Field(ge=1)] = 100
+    """Jobs in a row that may keep nothing, or fail, before the run gives up."""
+    recipe: RecipeConfig = RecipeConfig()
+    backend: BackendConfig = BackendConfig()
+    filters: dict[str, dict[str, JsonValue]] = {}
+    """Settings of filters by name."""
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> RunConfig:
+        if self.window is not None and not self.ordered:
+            raise ValueError("`window` means something only with `ordered = true`")
+        return self
+
+
+DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 16, "vllm": 128, "openai": 32, "scripted": 8}
+"""Requests in flight when nothing is said, by kind of backend."""
+
+MAY_CHANGE = frozenset({
+    "n", "formats", "patience", "backend.base_url", "backend.api_key_env", "backend.concurrency", "backend.timeout",
+    "backend.attempts", "backend.server_args", "backend.context", "backend.script",
+})  # fmt: skip
+"""What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
+
+# Models that were never taught turns; everything else is taken for an instruct model.
+_COMPLETION_MODELS = re.compile(
+    r"davinci|babbage|turbo-instruct|(^|[-_./])(base|pt|pretrain(ed)?)($|[-_.])", re.IGNORECASE
+)
+# Instruct models that do better with a document to continue (docs/lab.md has the figures).
+_BETTER_AS_COMPLETION = re.compile(r"smollm2?-(135|360)m", re.IGNORECASE)
+
+
+def dialect_of(kind: str, model: str) -> Dialect:
+    """The dialect that suits a model by its name: `completion` for base models and the smallest, else `chat`."""
+    if kind == "scripted" or (kind == "llamacpp" and not model):
+        return "completion"
+    return "completion" if _COMPLETION_MODELS.search(model) or _BETTER_AS_COMPLETION.search(model) else "chat"
+
+
+def load(path: Path) -> Tree:
+    """The tree in a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not TOML; the message names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """A new tree: `over` wins, tables are merged, lists and values replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged
+
+
+def assignment(text: str) -> Tree:
+    """The tree of one `dotted.key=value`; the value is TOML, or a bare word taken as a string.
+
+        >>> assignment("filters.rouge.threshold=0.6")
+        {'filters': {'rouge': {'threshold': 0.6}}}
+
+    Raises:
+        ConfigError: there is no `=`, or no key before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(part.strip() for part in key.split(".")):
+        raise ConfigError(f"--set {text}: write it as key=value, such as filters.rouge.threshold=0.6")
+    try:
+        tree: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree = value
+    for part in reversed(key.split(".")):
+        tree = {part.strip(): tree}
+    return dict(tree)
+
+
+def build(model: type[Settings], tree: Mapping[str, Any], *, where: str) -> Settings:
+    """A validated `model` from a tree.
+
+    Args:
+        where: what the message names as the place, such as a file or `filters.rouge`.
+
+    Raises:
+        ConfigError: one line with every problem: the key, what is wrong, and for an unknown key the nearest known one.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_problems(model, error))) from None
+
+
+def unknown_name(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> ConfigError:
+    """The error for a name that nothing answers to: it lists those that do."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return ConfigError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known))}")
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each dotted key at which two trees differ, with both values (None where a tree lacks it)."""
+    for key in sorted({*one, *other}):
+        a, b, where = one.get(key), other.get(key), f"{place}{key}"
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{where}.")
+        elif a != b:
+            yield where, a, b
+
+
+def dump(config: BaseModel) -> Tree:
+    """The tree of a configuration, without what is not set: what TOML can hold."""
+    return {key: value for key, value in config.model_dump(mode="json", exclude_none=True).items()}
+
+
+def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            yield f"unknown key `{place}`" + _nearest(model, problem["loc"])
+        elif problem["type"] == "value_error":
+            yield ((f"`{place}`: " if place else "") + problem["msg"].removeprefix("Value error, "))
+        else:
+            yield f"`{place}` = {problem['input']!r:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """`; did you mean …?` for an unknown key, looked up in the table that it stands in."""
+    table: Any = model
+    for part in place[:-1]:
+        table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
+    known = list(getattr(table, "model_fields", {}))
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f" (known: {', '.join(known)})"

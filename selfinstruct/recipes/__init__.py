@@ -1,0 +1,52 @@
+"""Recipes by name: `self-instruct`, `alpaca`, and those of others by entry point.
+
+A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a module or object with
+`Options` (a pydantic model), `STAGES`, `PROMPTS` (names of its prompt files), `filter_defaults(options)` and `open(options, setting)`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from selfinstruct.config import RecipeConfig, build, unknown_name
+from selfinstruct.recipes.base import Recipe, Setting
+
+BUILT_IN = {"self-instruct": "self_instruct", "alpaca": "alpaca"}
+
+
+def names() -> list[str]:
+    """Every recipe that can be opened."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group="selfinstruct.recipes"))})
+
+
+def module_of(name: str) -> Any:
+    """The module of a recipe: its `Options`, `PROMPTS`, `filter_defaults` and `open`.
+
+    Raises:
+        ConfigError: no such recipe; the message lists the known ones.
+    """
+    if name in BUILT_IN:
+        return import_module(f"selfinstruct.recipes.{BUILT_IN[name]}")
+    for point in entry_points(group="selfinstruct.recipes", name=name):
+        return point.load()
+    raise unknown_name("recipe", name, names())
+
+
+def options_of(config: RecipeConfig) -> Any:
+    """The validated options of a configured recipe.
+
+    Raises:
+        ConfigError: no such recipe, or options that it does not take.
+    """
+    return build(module_of(config.name).Options, config.options, where=f"recipe {config.name}")
+
+
+def open_recipe(config: RecipeConfig, setting: Setting) -> Recipe:
+    """The recipe that a configuration names, ready to plan.
+
+    Raises:
+        ConfigError: no such recipe, or options that it does not take.
+    """
+    return cast(Recipe, module_of(config.name).open(options_of(config), setting))

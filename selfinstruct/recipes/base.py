@@ -1,0 +1,112 @@
+"""What a recipe is: a way of making drafts, in three methods and a handful of facts.
+
+plan      what to do next, from the pool as settled: pure
+perform   ask the model and read its answers: the only await, and only through the `generate` handed in
+follow    what follows from a job once it is settled: pure
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from selfinstruct.config import BackendConfig, Dialect, Section
+from selfinstruct.errors import Refused
+from selfinstruct.prompts import Prompt
+from selfinstruct.records import Completion, Draft, Generate, Job, Outcome, Plan, Reason, Sample, Sampling, Seed
+
+
+class Pool:
+    """Seeds and the kept instructions, in the order in which they joined; what is sampled from."""
+
+    def __init__(self, seeds: Sequence[Seed]) -> None:
+        self.seeds = seeds
+        self.kept: list[Sample] = []
+
+
+class Setting(NamedTuple):
+    """What a recipe is opened with, beside its options."""
+
+    prompts: Mapping[str, Prompt]
+    dialect: Dialect
+    structured: bool
+
+    @classmethod
+    def of(cls, prompts: Mapping[str, Prompt], backend: BackendConfig) -> Setting:
+        """The setting that a resolved backend configuration means (its dialect is filled in)."""
+        assert backend.dialect is not None
+        return cls(prompts, backend.dialect, backend.structured)
+
+
+class Recipe(Protocol):
+    """A way of making drafts. Found by name; made by a factory `open(options, setting) -> Recipe`."""
+
+    name: str
+    stages: tuple[str, ...]
+    """Stages of jobs and drafts in order; the last makes the tasks that `-n` counts."""
+    pooled: str
+    """The stage whose samples join the pool."""
+    expected: Mapping[str, float]
+    """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at the last."""
+    filters: Mapping[str, tuple[str, ...]]
+    """The filters that judge the drafts of each stage, in order."""
+
+    def plan(self, pool: Pool, rng: Random) -> Plan | None:
+        """The next job from the pool, or None when nothing more can be planned from it."""
+        ...
+
+    async def perform(self, job: Job, generate: Generate) -> list[Draft]:
+        """Ask for and read what the job wants: at least one draft, if only to say what was wrong with the answer.
+
+        Raises:
+            Refused: the server will never answer a request of this job.
+        """
+        ...
+
+    def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
+        """The jobs that follow from a settled one."""
+        ...
+
+
+class SamplingOptions(Section):
+    """How answers of one stage are drawn; a value left out keeps the published one."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+    def sampling(self, stop: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Sampling:
+        """These options as a request carries them."""
+        return Sampling(**self.model_dump(), stop=tuple(stop), extra=dict(extra or {}))
+
+
+def flawed(stage: str, instruction: str, text: str) -> Draft:
+    """The draft that stands for an answer from which nothing could be read; the answer lies in its `meta`."""
+    flaw = Reason.UNPARSEABLE if text.strip() else Reason.EMPTY_ANSWER
+    return Draft(stage=stage, instruction=instruction, flaw=flaw, meta={"answer": text})
+
+
+Shown = TypeVar("Shown")
+
+
+async def with_fewer(
+    demonstrations: list[Shown], ask: Callable[[list[Shown]], Awaitable[Completion]]
+) -> tuple[Completion, int]:
+    """The answer to a prompt that shows these demonstrations, or half of them as long as the server finds it too long.
+
+    Returns:
+        the answer, and how many demonstrations the prompt showed.
+
+    Raises:
+        Refused: not even one demonstration fits, or the server refuses for another reason.
+    """
+    while True:
+        try:
+            return await ask(demonstrations), len(demonstrations)
+        except Refused as refusal:
+            if refusal.kind != "prompt_too_long" or len(demonstrations) == 1:
+                raise
+            demonstrations = demonstrations[: len(demonstrations) // 2]

@@ -1,0 +1,273 @@
+"""Self-Instruct (Wang et al. 2022, arXiv 2212.10560): instructions from the growing pool, then instances for each.
+
+    instructions   8 demonstrations, up to 2 of them kept ones  ->  up to 7 new instructions
+    instances      classification or not  ->  output first or input first  ->  one task with its instances
+
+Numbers are those of the released code (yizhongw/self-instruct); docs/recipes.md tells where they differ from the paper. With
+`strict` the recipe decides item for item as that code does on the same answers; every improvement is a switch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, model_validator
+
+from selfinstruct import parse
+from selfinstruct.config import Section
+from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered
+from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, flawed, with_fewer
+
+STAGES = ("instructions", "instances")
+PROMPTS = ("instructions", "classify", "input_first", "output_first")
+
+NEW_INSTRUCTIONS = 7
+"""New instructions asked for with 8 demonstrations: the published stop at number 16 leaves 9 to 15."""
+
+
+class Switches(Section):
+    """What is done better than published, each by name; `strict` turns all off."""
+
+    anchored_stops: bool = True
+    """Stop at the number that ends the list at the start of a line only; the published "16." also fires in "in 2016."."""
+    anchored_markers: bool = True
+    """`Example`, `Output:`, `Input:` and `Class label:` count at the start of a line only; published: anywhere."""
+    keep_before_truncation: bool = True
+    """An answer that was cut loses its last item; published: all of them."""
+    keep_capitals: bool = True
+    """Leave capitals alone; published: `capitalize`, which turns NASA into nasa."""
+    any_script: bool = True
+    """An instruction may begin with a letter of any script; published: dropped unless its first character is ASCII."""
+    any_yes: bool = True
+    """Any answer that begins with yes means classification; published: exactly Yes, yes or YES."""
+    normalise_noinput: bool = True
+    """An input of `<noinput>`, `N/A` or `None` means no input; published: it is kept as text."""
+    skip_thinking: bool = True
+    """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
+
+
+class Options(Section):
+    """Options of the recipe, with the published numbers."""
+
+    strict: bool = False
+    """Decide item for item as the released code."""
+    demonstrations: Annotated[int, Field(ge=1)] = 8
+    """Instructions shown in a prompt (paper section 2.2: 8)."""
+    kept_demonstrations: Annotated[int, Field(ge=0)] = 2
+    """How many of them are kept ones, once there are so many (2)."""
+    instances: Annotated[int, Field(ge=1)] = 5
+    """Instances to keep of one instruction (5)."""
+    sampling: SamplingOptions = SamplingOptions(
+        max_tokens=1024, temperature=0.7, top_p=0.5, frequency_penalty=0, presence_penalty=2
+    )
+    """Drawing new instructions."""
+    classify: SamplingOptions = SamplingOptions(temperature=0)
+    """Asking whether a task is classification: 3 tokens of a completion (published), 16 in a chat, which may open with a quote
+    or a brace. Published top_p 0 is left out: at temperature 0 it changes nothing, and vLLM refuses it."""
+    input_first: SamplingOptions = SamplingOptions(max_tokens=350, temperature=0, presence_penalty=1.5)
+    """Instances of other tasks (350; the released code gives 300 to a task that shares a batch with a classification)."""
+    output_first: SamplingOptions = SamplingOptions(max_tokens=300, temperature=0, presence_penalty=1.5)
+    """Instances of classification tasks (300)."""
+    switches: Switches = Switches()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strict(cls, tree: Any) -> Any:
+        return strictly(tree, Switches)
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> Options:
+        if self.kept_demonstrations > self.demonstrations:
+            raise ValueError("kept_demonstrations is more than demonstrations: lower it")
+        return self
+
+
+def strictly(tree: Any, switches: type[Section]) -> Any:
+    """With `strict`, options whose switches are all off; a switch turned on beside it is a contradiction."""
+    if not isinstance(tree, Mapping) or tree.get("strict") is not True:
+        return tree
+    chosen = tree.get("switches") or {}
+    on = [name for name, value in dict(chosen).items() if value is True]
+    if on:
+        raise ValueError(f"strict = true turns every switch off, but switches.{on[0]} is on: drop one of the two")
+    return {**tree, "switches": {**dict.fromkeys(switches.model_fields, False), **dict(chosen)}}
+
+
+def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
+    """Settings of the filters that suit these options; what the person sets wins."""
+    return {
+        "validity": validity_defaults(any_script=options.switches.any_script, exact=not options.switches.keep_capitals),
+        "rouge": {},
+        "instances": {"limit": options.instances},
+    }
+
+
+def validity_defaults(*, any_script: bool, exact: bool) -> dict[str, JsonValue]:
+    """`exact` recognises "Write a program" by its published capitals, which is all there is after `capitalize`."""
+    return {"start": "any_script" if any_script else "ascii", "programs": "exact" if exact else "any_case"}
+
+
+def open(options: Options, setting: Setting) -> SelfInstruct:
+    """The recipe for these options."""
+    return SelfInstruct(options, setting)
+
+
+class SelfInstruct:
+    """The recipe `self-instruct`; see `Options`."""
+
+    name = "self-instruct"
+    stages = STAGES
+    pooled = "instructions"
+    expected: Mapping[str, float] = {"instructions": 3.0, "instances": 0.7}
+    filters: Mapping[str, tuple[str, ...]] = {"instructions": ("validity", "rouge"), "instances": ("instances",)}
+
+    def __init__(self, options: Options, setting: Setting) -> None:
+        self._options = options
+        self._switch = options.switches
+        self._setting = setting
+
+    # -- plan ------------------------------------------------------------------------------------------------------------
+
+    def plan(self, pool: Pool, rng: Random) -> Plan | None:
+        """A prompt's demonstrations: kept ones first drawn, filled up with seeds, then shuffled together."""
+        kept = rng.sample(pool.kept, min(self._options.kept_demonstrations, len(pool.kept)))
+        seeds = rng.sample(pool.seeds, self._options.demonstrations - len(kept))
+        ids = [sample.id for sample in kept] + [seed.id for seed in seeds]
+        shown = list(zip(ids, [_shown(item.instruction) for item in (*kept, *seeds)], strict=True))
+        rng.shuffle(shown)
+        return Plan("instructions", {"from": [id for id, _ in shown], "demonstrations": [text for _, text in shown]})
+
+    def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
+        """Instances for each kept instruction."""
+        if job.stage == "instructions":
+            for outcome in outcomes:
+                if outcome.sample is not None:
+                    yield Plan("instances", {"instruction": outcome.sample.instruction}, parent=outcome.id)
+
+    # -- perform -----------------------------------------------------------------------------------------------------------
+
+    async def perform(self, job: Job, generate: Generate) -> list[Draft]:
+        """Drafts of new instructions, or of one task with its instances."""
+        if job.stage == "instructions":
+            return await self._new_instructions(job.payload["demonstrations"], generate)
+        return [await self._task(job.payload["instruction"], generate)]
+
+    async def _new_instructions(self, demonstrations: list[str], generate: Generate) -> list[Draft]:
+        async def ask(shown: list[str]) -> Completion:
+            sampling = self._options.sampling.sampling(self._list_stops(len(shown)))
+            return await generate(self._list_prompt(shown), sampling, answer_schema=self._schema(_TASKS))
+
+        answer, _ = await with_fewer(demonstrations, ask)
+        pieces = self._read_instructions(answer)
+        if not any(piece.text for piece in pieces):
+            return [flawed("instructions", "", answer.text)]
+        return [Draft(stage="instructions", instruction=piece.text, flaw=piece.flaw) for piece in pieces]
+
+    def _list_prompt(self, shown: list[str]) -> Rendered:
+        prompt = self._setting.prompts["instructions"]
+        if self._setting.dialect == "completion":
+            return prompt.render(demonstrations=shown, next_number=len(shown) + 1)
+        return prompt.render(demonstrations=shown, wanted=NEW_INSTRUCTIONS, structured=self._setting.structured)
+
+    def _list_stops(self, shown: int) -> tuple[str, ...]:
+        if self._setting.dialect == "chat":
+            return ()
+        stop = shown + NEW_INSTRUCTIONS + 1
+        return ("\n\n", f"\n{stop}.") if self._switch.anchored_stops else ("\n\n", f"\n{stop}", f"{stop}.", f"{stop} .")
+
+    def _read_instructions(self, answer: Completion) -> list[parse.Piece]:
+        text, truncated = self._text(answer), answer.finish_reason == "length"
+        if self._options.strict:
+            return parse.published_instructions(text, truncated=truncated)
+        if self._setting.structured and (found := parse.json_object(text)) is not None:
+            return [parse.Piece(" ".join(task.split())) for task in _strings(found.get("tasks"))]
+        return parse.numbered_instructions(
+            text, truncated=truncated, opened=self._setting.dialect == "completion",
+            keep_before_truncation=self._switch.keep_before_truncation, keep_capitals=self._switch.keep_capitals,
+        )  # fmt: skip
+
+    async def _task(self, instruction: str, generate: Generate) -> Draft:
+        is_classification = await self._is_classification(instruction, generate)
+        meta: dict[str, JsonValue] = {"is_classification": is_classification}
+        name = "output_first" if is_classification else "input_first"
+        answer = await self._ask(name, instruction, generate)
+        instances = self._read_instances(self._text(answer), is_classification)
+        if not instances:
+            draft = flawed("instances", instruction, answer.text)
+            return draft.model_copy(update={"meta": {**meta, **draft.meta}})
+        if answer.finish_reason == "length":
+            meta["truncated"] = True
+        return Draft(stage="instances", instruction=instruction, instances=tuple(instances), meta=meta)
+
+    async def _is_classification(self, instruction: str, generate: Generate) -> bool:
+        chat = self._setting.dialect == "chat"
+        tokens = self._options.classify.max_tokens or (16 if chat else 3)
+        sampling = self._options.classify.sampling(() if chat else ("\n", "Task")).model_copy(
+            update={"max_tokens": tokens}
+        )
+        answer = await generate(self._prompt("classify", instruction), sampling, answer_schema=self._schema(_YES))
+        text = self._text(answer)
+        if self._setting.structured and (found := parse.json_object(text)) is not None:
+            return found.get("is_classification") is True
+        return parse.is_yes(text) if self._switch.any_yes else parse.published_yes(text)
+
+    async def _ask(self, name: str, instruction: str, generate: Generate) -> Completion:
+        options = self._options.output_first if name == "output_first" else self._options.input_first
+        stops: tuple[str, ...] = ()
+        if self._setting.dialect == "completion":
+            example = f"Example {self._options.instances + 1}"
+            stops = (f"\n{example}", "\nTask:") if self._switch.anchored_stops else (example, "Task:")
+        return await generate(
+            self._prompt(name, instruction), options.sampling(stops), answer_schema=self._schema(_INSTANCES)
+        )
+
+    def _read_instances(self, text: str, is_classification: bool) -> list[Instance]:
+        if self._setting.structured and (found := parse.json_object(text)) is not None:
+            instances = _instances(found.get("instances"))
+        elif is_classification:
+            instances = parse.output_first(text, anchored=self._switch.anchored_markers)
+        else:
+            instances = parse.input_first(text, anchored=self._switch.anchored_markers)
+        return [parse.without_noinput(i) for i in instances] if self._switch.normalise_noinput else instances
+
+    def _prompt(self, name: str, instruction: str) -> Rendered:
+        values: dict[str, Any] = {"instruction": instruction}
+        if self._setting.dialect == "chat":
+            values["structured"] = self._setting.structured
+            if name != "classify":
+                values["wanted"] = self._options.instances
+        return self._setting.prompts[name].render(**values)
+
+    def _text(self, answer: Completion) -> str:
+        return parse.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+
+    def _schema(self, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+        return schema if self._setting.structured else None
+
+
+def _shown(instruction: str) -> str:
+    """An instruction as a prompt shows it: on one line, without a colon at its end."""
+    return re.sub(r"\s+", " ", instruction).strip().rstrip(":")
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _instances(value: Any) -> list[Instance]:
+    found = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [Instance(input=str(i.get("input", "")).strip(), output=str(i.get("output", "")).strip()) for i in found]
+
+
+def _object(**properties: JsonValue) -> dict[str, JsonValue]:
+    """A JSON schema of an object that has exactly these properties."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_STRING: JsonValue = {"type": "string"}
+_TASKS = _object(tasks={"type": "array", "items": _STRING})
+_YES = _object(is_classification={"type": "boolean"})
+_INSTANCES = _object(instances={"type": "array", "items": _object(input=_STRING, output=_STRING)})

@@ -1,0 +1,42 @@
+"""Where the files that ship, prompts and seeds, are found.
+
+Looked up in this order, first found wins:
+
+1. the folder or file that the person named (an option; handled by the caller),
+2. `prompts/` or `seeds/` in the working folder, so that a clone or a project of one's own is used as it stands,
+3. the copy inside the installed package (the wheel's `selfinstruct/_data/`),
+4. the repository beside the package: an editable install has no packaged copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from selfinstruct.errors import ConfigError
+
+PACKAGE = Path(__file__).parent
+
+
+def roots() -> Iterator[Path]:
+    """The folders in which `prompts/` and `seeds/` are looked for, in order."""
+    yield Path.cwd()
+    yield PACKAGE / "_data"
+    yield PACKAGE.parent
+
+
+def find(relative: str, first: Path | None = None) -> Path:
+    """The path of a shipped file such as `prompts/alpaca/tasks.chat.md`.
+
+    Args:
+        first: a folder of the person's that stands for the first part of `relative` (`prompts`), tried before all.
+
+    Raises:
+        ConfigError: it is nowhere.
+    """
+    inside = Path(*Path(relative).parts[1:])
+    candidates = [*([first / inside] if first else []), *(root / relative for root in roots())]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"{relative}: not found in {', '.join(str(c.parent) for c in candidates)}")

@@ -1,0 +1,345 @@
+"""A run: how it is begun, how it is opened again, and its state in memory, which all derives from the ledger.
+
+`RunState` is the pure middle of the flow: it plans from the pool, judges drafts one by one and lets the kept ones join. It
+asks no model and writes nothing. The engine drives it with answers from a model, `replay` with answers from the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from selfinstruct.config import (
+    MAY_CHANGE,
+    DEFAULT_CONCURRENCY,
+    RecipeConfig,
+    RunConfig,
+    build,
+    dialect_of,
+    differences,
+    dump,
+    merge,
+)
+from selfinstruct.errors import ConfigError, RunError
+from selfinstruct.filters import open_filter, resolve as resolve_filter
+from selfinstruct.prompts import compile_texts, read_texts
+from selfinstruct.recipes import module_of, open_recipe, options_of
+from selfinstruct.recipes.base import Pool, Setting
+from selfinstruct.records import Draft, Job, Outcome, Reason, Sample, Seed, Verdict
+from selfinstruct.resources import find
+from selfinstruct.seeds import load_seeds, require_enough
+from selfinstruct.store.ledger import Ledger, number_jobs
+
+SEED_STAGE = "seed"
+"""The stage that seeds carry when filters are told of them."""
+FOREIGN_SHARE = 0.005
+"""Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
+
+
+# -- beginning and opening --------------------------------------------------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """All that a run is told, read and checked: what `begin` writes down."""
+
+    config: RunConfig
+    seeds: list[Seed]
+    prompts: dict[str, str]
+
+
+def read(config: RunConfig, model: str = "") -> Told:
+    """Read seeds and prompts, and fill in every setting that was left open.
+
+    Args:
+        model: the model's name where the backend has already said it; its dialect follows from it.
+
+    Raises:
+        ConfigError, SourceError, PromptError: something is missing, wrong or contradictory.
+    """
+    path = Path(config.seeds) if config.seeds else find("seeds/tasks.jsonl")
+    seeds = load_seeds(path)
+    config = resolve(config, seeds, model)
+    options = options_of(config.recipe)
+    usable = [seed for seed in seeds if seed.instances] if config.recipe.name == "alpaca" else seeds
+    require_enough(usable, options.demonstrations, path)
+    assert config.backend.dialect is not None
+    names = module_of(config.recipe.name).PROMPTS
+    folder = Path(config.prompts) if config.prompts else None
+    return Told(config, seeds, read_texts(config.recipe.name, names, config.backend.dialect, folder))
+
+
+def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunConfig:
+    """The configuration with every default filled in: what lies in the run's folder and can be run again."""
+    backend = config.backend
+    dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
+    extra = dict(backend.extra)
+    if backend.kind == "vllm" and dialect == "chat":
+        # Models that think before they answer would spend the whole answer on it; others do not know the word.
+        extra.setdefault("chat_template_kwargs", {"enable_thinking": False})
+    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
+    options = options_of(config.recipe)
+    recipe = RecipeConfig(name=config.recipe.name, **options.model_dump(mode="json", exclude_none=True))
+    filled = {
+        "recipe": recipe,
+        "window": (config.window or 8 * concurrency) if config.ordered else None,
+        "backend": backend.model_copy(update={"dialect": dialect, "concurrency": concurrency, "extra": extra}),
+        "filters": _filters(config, seeds),
+    }
+    if backend.structured and dialect == "completion":
+        raise ConfigError(f"backend.structured: answers by schema need the chat dialect, but {backend.model or 'this model'} takes completions; add --dialect chat")  # fmt: skip
+    return config.model_copy(update=filled)
+
+
+def _filters(config: RunConfig, seeds: Sequence[Seed]) -> dict[str, Any]:
+    options = options_of(config.recipe)
+    defaults = module_of(config.recipe.name).filter_defaults(options)
+    if not options.strict and _foreign_share(seeds) > FOREIGN_SHARE:
+        for name, setting in (("rouge", {"tokenizer": "unicode"}), ("validity", {"words": "unicode"})):
+            defaults[name] = merge(setting, defaults.get(name, {}))
+    return {name: resolve_filter(name, settings) for name, settings in merge(defaults, config.filters).items()}
+
+
+def _foreign_share(seeds: Iterable[Seed]) -> float:
+    letters = [char for seed in seeds for char in seed.instruction if char.isalpha()]
+    return sum(not char.isascii() for char in letters) / max(1, len(letters))
+
+
+def begin(folder: Path, told: Told, model: str) -> Ledger:
+    """A new run in `folder`: its ledger, and its configuration for people to read.
+
+    Args:
+        model: the model's name as the backend resolved it.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    config = dump(told.config)
+    facts = {"config": json.dumps(config), "version": version("selfinstruct"), "model": model}
+    ledger = Ledger.create(folder, facts=facts, seeds=told.seeds, prompts=told.prompts, target=told.config.n)
+    write_config(folder, told.config)
+    return ledger
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """`config.toml` in the run's folder, for people and for `generate --config`; the ledger has its own copy."""
+    import tomli_w
+
+    head = "# The resolved configuration of this run. `selfinstruct generate --config` takes it for another one.\n"
+    try:
+        (folder / "config.toml").write_text(head + tomli_w.dumps(dump(config)), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{folder / 'config.toml'}: {error.strerror}") from None
+
+
+def stored_config(ledger: Ledger) -> RunConfig:
+    """The configuration that a run was begun with, with its present target."""
+    tree = json.loads(ledger.fact("config") or "{}")
+    return build(RunConfig, {**tree, "n": ledger.target()}, where=str(ledger.path))
+
+
+def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
+    """The configuration to continue a run with: its own, with what is given anew where that may change.
+
+    Raises:
+        ConfigError: something was given that would make it another run; the message names it and both values.
+    """
+    stored = stored_config(ledger)
+    seeds = ledger.seeds()
+    tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
+    wanted = resolve(build(RunConfig, merge(dump(stored), tree), where="configuration"), seeds)
+    folder = ledger.path.parent
+    for key, old, new in differences(dump(stored), dump(wanted)):
+        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
+            raise ConfigError(
+                f"{folder}: begun with {key} = {old!r}, not {new!r}; leave it out, or begin another run with --run"
+            )
+    if given.get("seeds") and load_seeds(Path(given["seeds"])) != seeds:
+        raise ConfigError(f"{folder}: begun with other seeds than {given['seeds']}; leave --seeds out, or begin another run with --run")  # fmt: skip
+    if given.get("prompts") and _prompts(wanted, given["prompts"]) != ledger.prompts():
+        raise ConfigError(f"{folder}: begun with other prompts than {given['prompts']}; leave --prompts out, or begin another run with --run")  # fmt: skip
+    return wanted
+
+
+def _prompts(config: RunConfig, folder: str) -> dict[str, str]:
+    assert config.backend.dialect is not None
+    return read_texts(config.recipe.name, module_of(config.recipe.name).PROMPTS, config.backend.dialect, Path(folder))
+
+
+# -- state ----------------------------------------------------------------------------------------------------------------
+
+
+class Tally:
+    """How a stage has done so far, for the estimate of what its open jobs will bring."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        """Jobs settled or failed."""
+        self.tasks = 0
+        """Tasks that they kept."""
+        self.follow_ups: Counter[str] = Counter()
+        """Jobs that followed from them, by stage."""
+
+
+class RunState:
+    """Recipe, filters, pool and counts of a run, as settled.
+
+    Args:
+        config: resolved.
+        seeds: the run's seeds.
+        prompts: the text of each prompt.
+        target: tasks to keep; None judges without a limit.
+    """
+
+    def __init__(
+        self, config: RunConfig, seeds: Sequence[Seed], prompts: Mapping[str, str], target: int | None
+    ) -> None:
+        self.config = config
+        self.recipe = open_recipe(config.recipe, Setting.of(compile_texts(prompts), config.backend))
+        self.pool = Pool(seeds)
+        self.target = target
+        self.tasks = 0
+        """Tasks kept: samples of the recipe's last stage."""
+        self.jobs = 0
+        """The highest job number given."""
+        self.barren = 0
+        """Jobs in a row, up to now, that kept nothing."""
+        self.tallies = {stage: Tally() for stage in self.recipe.stages}
+        self._filters = {name: open_filter(name, settings) for name, settings in config.filters.items()}
+        for seed in seeds:
+            self._remember(Sample(id=seed.id, stage=SEED_STAGE, instruction=seed.instruction, instances=seed.instances))
+
+    @classmethod
+    def load(cls, ledger: Ledger, config: RunConfig) -> RunState:
+        """The state of a run as its ledger has it: nothing is judged again, what was kept is remembered in its order."""
+        state = cls(config, ledger.seeds(), ledger.prompts(), ledger.target())
+        for stored in ledger.drafts("d.kept AND d.stage = ?", state.recipe.pooled):
+            state._join(stored.sample)
+        last = state.recipe.stages[-1]
+        state.tasks = ledger.count("drafts", f"kept AND stage = '{last}'")
+        state.jobs = ledger.last_job()
+        state._count(ledger, last)
+        return state
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many tasks are kept as were asked for."""
+        return self.target is not None and self.tasks >= self.target
+
+    def chain(self, stage: str) -> tuple[str, ...]:
+        """The filters that judge drafts of a stage: the recipe's, and at the last stage those that only the person named."""
+        own = self.recipe.filters.get(stage, ())
+        named = {name for names in self.recipe.filters.values() for name in names}
+        further = [name for name in self._filters if name not in named] if stage == self.recipe.stages[-1] else []
+        return (*own, *further)
+
+    def plan(self) -> Job | None:
+        """The next job from the pool; its randomness comes from the run's seed and its number alone."""
+        number = self.jobs + 1
+        plan = self.recipe.plan(self.pool, Random(f"{self.config.seed}:{number}"))
+        if plan is None:
+            return None
+        self.jobs = number
+        return Job(number, *plan)
+
+    def settle(self, job: Job, drafts: Sequence[Draft]) -> tuple[list[Outcome], list[Job]]:
+        """Judge the drafts of a job one by one, each against the pool that the one before left, and plan what follows.
+
+        Returns:
+            an outcome for each draft, and the jobs that follow, numbered.
+        """
+        outcomes = [self.judge(job, position, draft) for position, draft in enumerate(drafts, start=1)]
+        follow_ups = number_jobs(self.recipe.follow(job, outcomes), after=self.jobs)
+        self.jobs += len(follow_ups)
+        self._note(job.stage, outcomes, follow_ups)
+        return outcomes, follow_ups
+
+    def fail(self, job: Job) -> None:
+        """Count a job that failed."""
+        self.tallies[job.stage].done += 1
+        self.barren += 1
+
+    def judge(self, job: Job, position: int, draft: Draft) -> Outcome:
+        """The outcome of one draft; if it is kept it joins."""
+        verdicts = tuple(self._verdicts(draft))
+        id = f"{job.number}.{position}"
+        if not verdicts[-1].keep:
+            return Outcome(id, draft, verdicts, None)
+        gone = {drop.place for verdict in verdicts for drop in verdict.instance_drops}
+        stayed = tuple(instance for i, instance in enumerate(draft.instances) if i not in gone)
+        sample = Sample(
+            id=id,
+            stage=draft.stage,
+            instruction=draft.instruction,
+            instances=stayed,
+            meta=draft.meta,
+            parent=job.parent,
+        )
+        if sample.stage == self.recipe.pooled:
+            self._join(sample)
+        if sample.stage == self.recipe.stages[-1]:
+            self.tasks += 1
+        return Outcome(id, draft, verdicts, sample)
+
+    def value(self, stage: str) -> float:
+        """How many tasks a job of this stage may be expected to bring, with all that follows from it.
+
+        The recipe's own expectation counts as one job, so that a stage without history has one too.
+        """
+        tally, expected = self.tallies[stage], self.recipe.expected[stage]
+        if stage == self.recipe.stages[-1]:
+            return (tally.tasks + expected) / (tally.done + 1)
+        after = self.recipe.stages[self.recipe.stages.index(stage) + 1 :]
+        brought = sum((tally.follow_ups[later] + expected * (later == after[0])) * self.value(later) for later in after)
+        return (tally.tasks + brought) / (tally.done + 1)
+
+    def _verdicts(self, draft: Draft) -> Iterable[Verdict]:
+        if draft.flaw is not None:
+            yield Verdict(filter="parse", keep=False, reason=draft.flaw)
+            return
+        if draft.stage == self.recipe.stages[-1] and self.complete:
+            yield Verdict(filter="target", keep=False, reason=Reason.SURPLUS)
+            return
+        chain = self.chain(draft.stage)
+        if not chain:
+            yield Verdict(filter="none", keep=True)
+        for name in chain:
+            verdict = self._filters[name].judge(draft)
+            yield verdict
+            if not verdict.keep:
+                return
+
+    def _join(self, sample: Sample) -> None:
+        self.pool.kept.append(sample)
+        self._remember(sample)
+
+    def _remember(self, sample: Sample) -> None:
+        for filter in self._filters.values():
+            filter.remember(sample)
+
+    def _note(self, stage: str, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
+        tally, last = self.tallies[stage], self.recipe.stages[-1]
+        tally.done += 1
+        tally.tasks += sum(outcome.sample is not None and outcome.draft.stage == last for outcome in outcomes)
+        tally.follow_ups.update(job.stage for job in follow_ups)
+        self.barren = 0 if any(outcome.sample for outcome in outcomes) else self.barren + 1
+
+    def _count(self, ledger: Ledger, last: str) -> None:
+        """Fill the tallies, and `barren`, as `_note` and `fail` would have."""
+        for stage, done in ledger.query("SELECT stage, count(*) FROM jobs WHERE state <> 'planned' GROUP BY stage"):
+            self.tallies[stage].done = done
+        tasks = "SELECT j.stage, count(*) FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept AND d.stage = ? GROUP BY 1"
+        for stage, kept in ledger.query(tasks, last):
+            self.tallies[stage].tasks = kept
+        follow_ups = "SELECT p.stage, j.stage, count(*) FROM jobs j JOIN jobs p ON p.number = j.after GROUP BY 1, 2"
+        for stage, later, count in ledger.query(follow_ups):
+            self.tallies[stage].follow_ups[later] = count
+        since = (
+            "SELECT count(*) FROM events WHERE kind IN ('settle', 'fail') AND seq > coalesce((SELECT max(e.seq) FROM events e"
+            " WHERE e.kind = 'settle' AND e.job = (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
+        )
+        self.barren = ledger.query(since)[0][0]

@@ -1,0 +1,31 @@
+"""Identity: a tagged hash of canonical JSON.
+
+The tag names the algorithm, so that a later change is seen as one instead of silently missing every stored answer.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from typing import Any
+
+TAG = "b2:"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as escapes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return text
+
+
+def answer_key(job: int, request: str, nth: int) -> str:
+    """The name under which an answer is stored: which job asked which canonical request for the n-th time (from 0).
+
+    The n-th time matters: four samples of one prompt would otherwise collapse into one.
+    """
+    digest = blake2b(f"{job}\n{nth}\n{request}".encode(), digest_size=16)
+    return TAG + digest.hexdigest()

@@ -1,0 +1,440 @@
+"""The ledger: everything a run is told, asks, is answered and decides, in one SQLite file.
+
+What was paid for is stored before anything else is done with it (`answer`); what follows from it, drafts, verdicts and the
+jobs planned next, is stored in one transaction (`settle`). The order of those transactions is numbered (`events`), so that
+the whole run can be derived again from the answers.
+
+The file is in WAL mode with `synchronous=NORMAL`: a commit survives the death of the process at any instant; a power failure
+may take the last few commits, never the file's integrity. Reading while a run writes is safe; writing is for one process
+(`store.lock`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from selfinstruct.errors import Fault, RunError
+from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Sample, Seed
+from selfinstruct.store.keys import canonical
+from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+
+NAME = "ledger.sqlite"
+
+
+class Event(NamedTuple):
+    """One line of the recorded order; `value` is the target of a `target` event."""
+
+    seq: int
+    kind: str
+    job: int | None
+    value: int | None
+
+
+class PlannedJob(NamedTuple):
+    """A job as the ledger knows it; `after` is the job whose settlement planned it."""
+
+    job: Job
+    after: int | None
+    state: str
+    error_kind: str | None
+    error: str | None
+
+
+class StoredDraft(NamedTuple):
+    """A draft as the ledger knows it, with the verdict that decided."""
+
+    id: str
+    draft: Draft
+    kept: bool
+    stayed: tuple[Instance, ...]
+    parent: str | None
+    filter: str
+    reason: str
+    detail: dict[str, Any]
+
+    @property
+    def sample(self) -> Sample:
+        """The sample that this draft became (it was kept)."""
+        return Sample(
+            id=self.id, stage=self.draft.stage, instruction=self.draft.instruction, instances=self.stayed,
+            meta=self.draft.meta, parent=self.parent,
+        )  # fmt: skip
+
+
+class StoredAnswer(NamedTuple):
+    """An answer as the ledger knows it, with the request that it answers."""
+
+    id: int
+    key: str
+    job: int
+    request: dict[str, Any]
+    completion: Completion
+    seconds: float
+
+
+class Ledger:
+    """An open ledger. Use `create` for a new run, `open` for one that exists; both are context managers.
+
+    with Ledger.open(Path("outputs/first")) as ledger:
+        print(ledger.count("drafts"))
+    """
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self.path = path
+
+    @classmethod
+    def create(
+        cls, folder: Path, *, facts: Mapping[str, str], seeds: Iterable[Seed], prompts: Mapping[str, str], target: int
+    ) -> Self:
+        """A new ledger in `folder`; whole or not at all.
+
+        Args:
+            facts: what the run is (`config`, `version`, …), kept in the table `run`.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        path, unborn = folder / NAME, folder / f".{NAME}.new"
+        with boundary(path):
+            unborn.unlink(missing_ok=True)
+            with cls(_connect(unborn), unborn) as ledger:
+                migrate(ledger._db)
+                with ledger._transaction():
+                    ledger._db.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
+                    rows = [(i, seed.id, seed.model_dump_json()) for i, seed in enumerate(seeds, start=1)]
+                    ledger._db.executemany("INSERT INTO seeds VALUES (?, ?, ?)", rows)
+                    ledger._db.executemany("INSERT INTO prompts VALUES (?, ?)", prompts.items())
+                    ledger._event("target", value=target)
+            # Closing has folded the write-ahead log into the file, so that one rename makes the run exist.
+            unborn.replace(path)
+            return cls(_connect(path), path)
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool = False) -> Self:
+        """The ledger of a run, brought to the present schema when it may be written.
+
+        Raises:
+            RunError: there is none, it was written by a newer version, or it is no ledger.
+        """
+        path = folder / NAME
+        if not path.is_file():
+            raise RunError(f"{folder}: no run here (no {NAME}); `selfinstruct status` lists the runs there are")
+        with boundary(path):
+            db = _connect(path) if write else _connect_to_read(path)
+            found = version(db)
+            if found > len(MIGRATIONS):
+                raise RunError(f"{path}: written by a newer selfinstruct (schema {found}); upgrade to read it")
+            if found == 0 or (found < len(MIGRATIONS) and not write):
+                raise RunError(f"{path}: not a finished ledger; if the run died while it was begun, remove the folder")
+            if write:
+                migrate(db)
+            return cls(db, path)
+
+    def close(self) -> None:
+        """Close the file; without it nothing is lost."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing ---------------------------------------------------------------------------------------------------------
+
+    def aim(self, target: int) -> None:
+        """Set the number of tasks to keep."""
+        with self._transaction():
+            self._event("target", value=target)
+
+    def plan(self, job: Job) -> None:
+        """Store a job planned from the pool."""
+        with self._transaction():
+            self._plan(job, after=None)
+
+    def answer(self, key: str, job: int, nth: int, request: str, completion: Completion, seconds: float) -> None:
+        """Store an answer; the first under a key stands."""
+        c = completion
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
+                " completion_tokens, cached_tokens, refused, seconds, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (key, job, nth, request, c.text, c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens,
+                 c.cached_tokens, c.refused, seconds, time.time()),
+            )  # fmt: skip
+
+    def fault(self, key: str, job: int, attempt: int, fault: Fault) -> None:
+        """Store what an attempt met that brought no answer."""
+        row = (job, key, attempt, fault.kind, str(fault), fault.status, fault.body, time.time())
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO faults (job, key, attempt, kind, message, status, body, at) VALUES (?,?,?,?,?,?,?,?)", row
+            )
+
+    def settle(self, job: int, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
+        """Store what became of a job, and the jobs that follow from it, in one transaction."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET state = 'settled', error_kind = NULL, error = NULL WHERE number = ?", (job,)
+            )
+            self._event("settle", job)
+            self._outcomes(job, outcomes)
+            for follow_up in follow_ups:
+                self._plan(follow_up, after=job)
+
+    def fail(self, job: int, kind: str, error: str) -> None:
+        """Store that a job failed; `retry` gives it another chance."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET state = 'failed', error_kind = ?, error = ? WHERE number = ?", (kind, error, job)
+            )
+            self._event("fail", job)
+
+    def retry(self) -> int:
+        """Open every failed job again, and forget the refusals that it met; how many there were."""
+        with self._transaction():
+            failed = [number for (number,) in self._db.execute("SELECT number FROM jobs WHERE state = 'failed'")]
+            for number in failed:
+                self._db.execute(
+                    "UPDATE jobs SET state = 'planned', error_kind = NULL, error = NULL WHERE number = ?", (number,)
+                )
+                self._db.execute("DELETE FROM answers WHERE job = ? AND refused IS NOT NULL", (number,))
+                self._event("retry", number)
+        return len(failed)
+
+    def judge_again(self, outcomes: Iterable[tuple[int, Sequence[Outcome]]], facts: Mapping[str, str]) -> None:
+        """Replace every draft and verdict, and the given facts, in one transaction (`filter`)."""
+        with self._transaction():
+            self._db.execute("DELETE FROM verdicts")
+            self._db.execute("DELETE FROM drafts")
+            self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", facts.items())
+            for job, judged in outcomes:
+                self._outcomes(job, judged)
+
+    def copy_to(self, folder: Path) -> None:
+        """A copy of this ledger in another folder."""
+        with boundary(folder / NAME), closing(_connect(folder / NAME)) as other:
+            self._db.backup(other)
+
+    def _outcomes(self, job: int, outcomes: Sequence[Outcome]) -> None:
+        for position, outcome in enumerate(outcomes, start=1):
+            draft, sample = outcome.draft, outcome.sample
+            stayed = None if sample is None else _dump(sample.instances)
+            self._db.execute(
+                "INSERT INTO drafts (job, position, id, stage, kept, instruction, instances, stayed, flaw, meta)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (job, position, outcome.id, draft.stage, sample is not None, draft.instruction, _dump(draft.instances),
+                 stayed, draft.flaw, canonical(draft.meta)),
+            )  # fmt: skip
+            self._db.executemany(
+                "INSERT INTO verdicts VALUES (?,?,?,?,?,?,?)",
+                [(outcome.id, place, v.filter, v.keep, v.reason, canonical(v.detail), canonical(v.instance_drops))
+                 for place, v in enumerate(outcome.verdicts)],
+            )  # fmt: skip
+
+    def _plan(self, job: Job, after: int | None) -> None:
+        row = (job.number, job.stage, job.parent, after, canonical(job.payload))
+        self._db.execute("INSERT INTO jobs (number, stage, parent, after, payload) VALUES (?,?,?,?,?)", row)
+        self._event("plan", job.number)
+
+    def _event(self, kind: str, job: int | None = None, value: int | None = None) -> None:
+        self._db.execute("INSERT INTO events (kind, job, value, at) VALUES (?,?,?,?)", (kind, job, value, time.time()))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with boundary(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # After a full disk SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def fact(self, key: str) -> str | None:
+        """What the table `run` says under this key."""
+        row = self._row("SELECT value FROM run WHERE key = ?", key)
+        return None if row is None else str(row[0])
+
+    def target(self) -> int:
+        """The number of tasks to keep, as last set."""
+        row = self._row("SELECT value FROM events WHERE kind = 'target' ORDER BY seq DESC LIMIT 1")
+        assert row is not None
+        return int(row[0])
+
+    def seeds(self) -> list[Seed]:
+        """The seed tasks, in order."""
+        return [
+            Seed.model_validate_json(record) for (record,) in self._rows("SELECT record FROM seeds ORDER BY number")
+        ]
+
+    def prompts(self) -> dict[str, str]:
+        """The text of each prompt, by name."""
+        return dict(self._rows("SELECT name, text FROM prompts ORDER BY name"))
+
+    def events(self) -> Iterator[Event]:
+        """What happened, in order."""
+        return (Event(*row) for row in self._rows("SELECT seq, kind, job, value FROM events ORDER BY seq"))
+
+    def jobs(self, state: str | None = None) -> Iterator[PlannedJob]:
+        """Jobs in order of planning, all or those in one state."""
+        where = "WHERE state = ?" if state else "WHERE ? IS NULL"
+        query = (
+            f"SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs {where} ORDER BY number"
+        )
+        for number, stage, payload, parent, *rest in self._rows(query, state):
+            yield PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+
+    def job(self, number: int) -> PlannedJob:
+        """One job.
+
+        Raises:
+            RunError: there is none of that number.
+        """
+        query = "SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs WHERE number = ?"
+        row = self._row(query, number)
+        if row is None:
+            raise RunError(f"{self.path}: no job {number}; the last is {self.last_job()}")
+        _, stage, payload, parent, *rest = row
+        return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+
+    def last_job(self) -> int:
+        """The highest job number given."""
+        row = self._row("SELECT coalesce(max(number), 0) FROM jobs")
+        assert row is not None
+        return int(row[0])
+
+    def completion(self, key: str) -> Completion | None:
+        """The answer stored under a key."""
+        row = self._row(f"SELECT {_COMPLETION} FROM answers WHERE key = ?", key)
+        return None if row is None else _completion(row)
+
+    def answers(self, job: int) -> list[StoredAnswer]:
+        """The answers of one job, in order of arrival."""
+        query = f"SELECT id, key, job, request, seconds, {_COMPLETION} FROM answers WHERE job = ? ORDER BY id"
+        rows = self._rows(query, job)
+        return [StoredAnswer(i, key, n, json.loads(r), _completion(c), s) for i, key, n, r, s, *c in rows]
+
+    def drafts(self, where: str = "1", *values: Any, limit: int = -1) -> Iterator[StoredDraft]:
+        """Drafts in order of settlement.
+
+        Args:
+            where: an SQL condition over `d` (drafts), `j` (jobs) and `v` (the verdict that decided).
+            values: what its question marks stand for.
+        """
+        query = (
+            "SELECT d.id, d.stage, d.instruction, d.instances, d.flaw, d.meta, d.kept, d.stayed, j.parent,"
+            " v.filter, v.reason, v.detail FROM drafts d JOIN jobs j ON j.number = d.job JOIN verdicts v ON v.draft = d.id"
+            " AND v.place = (SELECT max(place) FROM verdicts WHERE draft = d.id)"
+            f" WHERE {where} ORDER BY d.rank LIMIT {int(limit)}"
+        )
+        return (_stored_draft(row) for row in self._rows(query, *values))
+
+    def verdicts(self, draft: str) -> list[dict[str, Any]]:
+        """All verdicts on a draft, in the order they were given, as stored."""
+        query = "SELECT filter, keep, reason, detail, instance_drops FROM verdicts WHERE draft = ? ORDER BY place"
+        return [
+            {"filter": f, "keep": bool(k), "reason": r, "detail": json.loads(d), "instance_drops": json.loads(i)}
+            for f, k, r, d, i in self._rows(query, draft)
+        ]
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query, for tables and counts that only one caller wants."""
+        return list(self._rows(sql, *values))
+
+    def count(self, table: str, where: str = "1") -> int:
+        """How many rows there are."""
+        row = self._row(f"SELECT count(*) FROM {table} WHERE {where}")
+        assert row is not None
+        return int(row[0])
+
+    def _row(self, sql: str, *values: Any) -> Any:
+        with boundary(self.path):
+            return self._db.execute(sql, values).fetchone()
+
+    def _rows(self, sql: str, *values: Any) -> Iterator[Any]:
+        with boundary(self.path):
+            yield from self._db.execute(sql, values)
+
+
+_COMPLETION = "text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, refused"
+
+
+def _completion(row: Sequence[Any]) -> Completion:
+    return Completion.model_construct(**dict(zip(_COMPLETION.split(", "), row, strict=True)))
+
+
+def _stored_draft(row: Any) -> StoredDraft:
+    id, stage, instruction, instances, flaw, meta, kept, stayed, parent, filter_, reason, detail = row
+    draft = Draft(stage=stage, instruction=instruction, instances=_load(instances), flaw=flaw, meta=json.loads(meta))
+    return StoredDraft(id, draft, bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+
+
+def _dump(instances: Iterable[Instance]) -> str:
+    return canonical([[instance.input, instance.output] for instance in instances])
+
+
+def _load(text: str | None) -> tuple[Instance, ...]:
+    return tuple(Instance(input=given, output=made) for given, made in json.loads(text or "[]"))
+
+
+def number_jobs(plans: Iterable[Plan], after: int) -> list[Job]:
+    """Jobs of these plans, numbered from `after` + 1."""
+    return [Job(number, *plan) for number, plan in enumerate(plans, start=after + 1)]
+
+
+@contextmanager
+def boundary(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into one line for a person.
+
+    Raises:
+        RunError: disk full, read-only, locked, or not a ledger.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: {_cure(str(error))}") from error
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror or error}; nothing that was settled is lost") from error
+
+
+def _cure(said: str) -> str:
+    if "full" in said:
+        return "the disk is full: free some space and run again; nothing that was settled is lost"
+    if "readonly" in said or "unable to open" in said:
+        return "cannot be written: check the folder's permissions and run again"
+    if "locked" in said:
+        return "another program holds the ledger in a transaction: close it and run again; nothing that was settled is lost"
+    if "malformed" in said or "not a database" in said:
+        return "damaged or not a ledger: restore it from a copy, or begin another run with --run"
+    return f"{said}; nothing that was settled is lost"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    # query_only rather than mode=ro: a reader of a WAL file must be able to make its shared-memory file, and can in any
+    # folder that may be written; in one that may not, `immutable` reads what the last checkpoint left.
+    try:
+        db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+        db.execute("PRAGMA query_only = ON")
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    return db

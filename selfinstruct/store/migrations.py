@@ -1,0 +1,166 @@
+"""The ledger's schema as numbered steps; `PRAGMA user_version` says how many a file has seen.
+
+A step once released is never edited: a change of schema is a further step. `docs/ledger.md` shows the tables with queries to paste.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+
+def m001_ledger(db: sqlite3.Connection) -> None:
+    """Runs, seeds, prompts, jobs, events, answers, faults, drafts, verdicts, and the views to read them by."""
+    for statement in _LEDGER.split(";\n\n"):
+        db.execute(statement)
+
+
+_LEDGER = """
+-- What the run is: config (resolved, as JSON), version of the tool, when it was begun, and what it was filtered from.
+CREATE TABLE run (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The seed tasks as they were read, in order.
+CREATE TABLE seeds (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    record TEXT NOT NULL
+);
+
+-- The prompt files as they were read.
+CREATE TABLE prompts (
+    name TEXT PRIMARY KEY,
+    text TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One row for each piece of work, in order of planning.
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY,
+    stage TEXT NOT NULL,
+    -- The draft that the job follows from, and the job whose settlement planned it; NULL when planned from the pool.
+    parent TEXT,
+    after INTEGER,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'settled', 'failed')),
+    -- Why it failed: the kind of fault and a line for a person.
+    error_kind TEXT,
+    error TEXT
+);
+
+CREATE INDEX jobs_open ON jobs (state, number) WHERE state <> 'settled';
+
+-- What happened, in order: `target` (value: tasks to keep), `plan`, `settle`, `fail`, `retry`. Everything else derives from this and the answers.
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    job INTEGER,
+    value INTEGER,
+    at REAL NOT NULL
+);
+
+-- Every answer that arrived, stored before anything else was done with it. key: hash of (job, canonical request, n-th time asked).
+CREATE TABLE answers (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    job INTEGER NOT NULL,
+    nth INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    text TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    -- The kind of refusal when the server will never answer this request.
+    refused TEXT,
+    seconds REAL NOT NULL,
+    at REAL NOT NULL
+);
+
+CREATE INDEX answers_job ON answers (job);
+
+-- Every attempt that brought no usable answer, with the start of what the server sent.
+CREATE TABLE faults (
+    id INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    message TEXT NOT NULL,
+    status INTEGER,
+    body TEXT NOT NULL,
+    at REAL NOT NULL
+);
+
+CREATE INDEX faults_job ON faults (job);
+
+-- What recipes made of answers. id: <job>.<position>. kept is 1 for samples; instances are as parsed, stayed those that were kept.
+CREATE TABLE drafts (
+    job INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    id TEXT NOT NULL UNIQUE,
+    -- Order of settlement, from 1: the order in which the pool grew.
+    rank INTEGER PRIMARY KEY,
+    stage TEXT NOT NULL,
+    kept INTEGER NOT NULL,
+    instruction TEXT NOT NULL,
+    instances TEXT NOT NULL,
+    stayed TEXT,
+    flaw TEXT,
+    meta TEXT NOT NULL
+);
+
+CREATE INDEX drafts_stage ON drafts (stage, kept);
+
+CREATE INDEX drafts_job ON drafts (job);
+
+-- One row for each filter that judged a draft, in order; the last one decided.
+CREATE TABLE verdicts (
+    draft TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    filter TEXT NOT NULL,
+    keep INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    -- [[index, reason], …] of the instances that did not stay.
+    instance_drops TEXT NOT NULL,
+    PRIMARY KEY (draft, place)
+) WITHOUT ROWID;
+
+CREATE INDEX verdicts_reason ON verdicts (reason) WHERE keep = 0;
+
+CREATE VIEW kept AS
+SELECT d.id, d.rank, d.stage, d.instruction, d.stayed AS instances, d.meta, j.parent, d.job
+FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1;
+
+CREATE VIEW drops AS
+SELECT d.id, d.rank, d.stage, v.filter, v.reason, v.detail, d.instruction, d.job
+FROM drafts d JOIN verdicts v ON v.draft = d.id AND v.keep = 0 WHERE d.kept = 0;
+
+CREATE VIEW instance_drops AS
+SELECT v.draft, v.filter, json_extract(i.value, '$[0]') AS instance, json_extract(i.value, '$[1]') AS reason
+FROM verdicts v, json_each(v.instance_drops) i;
+
+CREATE VIEW spend AS
+SELECT j.stage, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
+       sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
+FROM answers a JOIN jobs j ON j.number = a.job GROUP BY j.stage, a.model
+"""
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger,)
+
+
+def version(db: sqlite3.Connection) -> int:
+    """How many steps this file has seen."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a ledger to the present schema, each step in a transaction of its own."""
+    for number in range(version(db), len(MIGRATIONS)):
+        db.execute("BEGIN IMMEDIATE")
+        MIGRATIONS[number](db)
+        db.execute(f"PRAGMA user_version = {number + 1}")
+        db.execute("COMMIT")
