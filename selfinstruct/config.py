@@ -219,7 +219,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "
 
 def dump(config: BaseModel) -> Tree:
     """The tree of a configuration, without what is not set: what TOML can hold."""
-    return {key: value for key, value in config.model_dump(mode="json", exclude_none=True).items()}
+    return config.model_dump(mode="json", exclude_none=True)
 
 
 def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:

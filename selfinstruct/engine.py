@@ -1,16 +1,19 @@
 """The engine: plan, perform, judge, settle; yields events and prints nothing.
 
-There is no barrier. Up to `concurrency` jobs are performed at once; each is judged and settled in one transaction as soon as
-it has arrived, and what follows from it is planned then. Two rules decide all else:
+There is no barrier. Up to `concurrency` jobs are performed at once; each is judged and settled in one transaction as
+soon as it has arrived, and what follows from it is planned then. Two rules decide all else:
 
-    which arrived job may be settled next   any, in the order of arrival; with `ordered` only the lowest number not yet settled
-    when the next may be planned            while fewer are open than may be in flight; with `ordered`, than the window
+    which arrived job may be settled next   any, in the order of arrival; with `ordered` only the lowest number not
+    yet settled when the next may be planned            while fewer are open than may be in flight; with `ordered`,
+    than the window
 
 and both orders are numbered in the ledger, so that a run is a function of its answers (`replay.verify`). Resuming is no
-feature: a job that was planned and not settled is performed again, and what it was answered before comes from the ledger.
+feature: a job that was planned and not settled is performed again, and what it was answered before comes from the
+ledger.
 
-Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice. When the last task is
-kept no request starts any more; those in flight may still arrive, for `grace` seconds, and are stored for a larger target.
+Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice. When the
+last task is kept no request starts any more; those in flight may still arrive, for `grace` seconds, and are stored
+for a larger target.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -159,7 +162,7 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
-    async def run(self) -> AsyncIterator[Event]:
+    async def run(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as it happens; the last event is `Ended`.
 
         Raises:
@@ -190,7 +193,8 @@ class Engine:
             async for event in self._next():
                 yield event
 
-    # -- what is next ------------------------------------------------------------------------------------------------------
+    # -- what is next
+    # ------------------------------------------------------------------------------------------------------
 
     def _ending(self) -> Ending | None:
         if self.state.complete and not (self.retry_only and self._open.total()):
@@ -205,7 +209,8 @@ class Engine:
         if ending == "failing":
             return f"the last {self._failures} jobs failed, most recently: {self._last_failure}"
         if ending == "barren":
-            return f"the last {self.state.barren} jobs kept nothing; `selfinstruct drops` tells why, --set patience=… allows more"
+            jobs = f"the last {self.state.barren} jobs kept nothing"
+            return f"{jobs}; `selfinstruct drops` tells why, --set patience=… allows more"
         return ""
 
     def _plan_and_start(self) -> Iterator[Planned]:
@@ -215,7 +220,8 @@ class Engine:
         self._start()
 
     def _plan(self) -> Job | None:
-        """Plan a job from the pool if the rules allow; a function of the settled state and the jobs open, not of time."""
+        """Plan a job from the pool if the rules allow; a function of the settled state and the jobs open, not of
+        time."""
         if self.retry_only or self._open.total() >= (self._window or self._concurrency):
             return None
         if self._expected(self._open) >= self._missing():
@@ -247,7 +253,8 @@ class Engine:
         if self._window is not None:
             self._turns.append(job.number)
 
-    # -- performing --------------------------------------------------------------------------------------------------------
+    # -- performing
+    # --------------------------------------------------------------------------------------------------------
 
     async def _perform(self, job: Job) -> None:
         drafts: list[Draft] = []
@@ -256,7 +263,7 @@ class Engine:
             drafts = await self.state.recipe.perform(job, Asking(job, self._model, self._extra, self._answer))
         except asyncio.CancelledError:
             raise
-        except Exception as caught:  # handed to the loop, which knows data from a bug
+        except Exception as caught:  # noqa: BLE001 - handed to the loop, which knows data from a bug
             error = caught
         self._events.put_nowait(Arrived(job, drafts, error))
 
@@ -293,7 +300,8 @@ class Engine:
         text = _storable(completion.text)
         return completion if text == completion.text else completion.model_copy(update={"text": text})
 
-    # -- settling ----------------------------------------------------------------------------------------------------------
+    # -- settling
+    # ----------------------------------------------------------------------------------------------------------
 
     async def _next(self) -> AsyncIterator[Event]:
         """Wait for whatever comes, and settle what may be settled."""
@@ -343,7 +351,8 @@ class Engine:
             self._enqueue(follow_up)
         return Settled(job, outcomes)
 
-    # -- ending ------------------------------------------------------------------------------------------------------------
+    # -- ending
+    # ------------------------------------------------------------------------------------------------------------
 
     async def _drain(self, ending: Ending) -> AsyncIterator[Event]:
         """Give what is in flight its grace: answers are stored, and settled too unless the target is reached."""
@@ -450,5 +459,6 @@ def make_request(
 
 
 def _storable(text: str) -> str:
-    """Text that can be written as UTF-8: a lone surrogate, which JSON can smuggle in, becomes the replacement character."""
+    """Text that can be written as UTF-8: a lone surrogate, which JSON can smuggle in, becomes the replacement
+    character."""
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if not text.isascii() else text

@@ -32,7 +32,8 @@ class Triple(NamedTuple):
     """Whether its number was not the one expected and was read all the same."""
 
 
-# -- lists of instructions -----------------------------------------------------------------------------------------------
+# -- lists of instructions
+# -----------------------------------------------------------------------------------------------
 
 _PUBLISHED_NUMBER = re.compile(r"\n\d+\s?\. ")
 _NUMBER = re.compile(
@@ -84,7 +85,8 @@ def without_thinking(text: str) -> str:
     return _THINKING.sub("", text, count=1)
 
 
-# -- yes or no ---------------------------------------------------------------------------------------------------------------
+# -- yes or no
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def published_yes(text: str) -> bool:
@@ -97,7 +99,8 @@ def is_yes(text: str) -> bool:
     return re.match(r"\W*yes\b", text, re.IGNORECASE) is not None
 
 
-# -- instances ---------------------------------------------------------------------------------------------------------------
+# -- instances
+# ---------------------------------------------------------------------------------------------------------------
 
 _PUBLISHED_EXAMPLE = re.compile(r"Example\s?\d*\.?")
 _PUBLISHED_OUTPUT = re.compile(r"Output\s*\d*\s*:")
@@ -166,7 +169,8 @@ def without_noinput(instance: Instance) -> Instance:
     return instance
 
 
-# -- whole tasks ---------------------------------------------------------------------------------------------------------------
+# -- whole tasks
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def published_triples(text: str, *, first: int, truncated: bool) -> list[Triple]:
@@ -235,7 +239,8 @@ def _ended(body: str) -> str:
     return re.sub(r"(?:\A|\n)[ \t]*#{3,}\Z", "", body.rstrip()).strip()
 
 
-# -- JSON ----------------------------------------------------------------------------------------------------------------------
+# -- JSON
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def json_object(text: str) -> dict[str, Any] | None:

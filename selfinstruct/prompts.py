@@ -1,7 +1,8 @@
 """Prompts: files under `prompts/`, rendered strictly.
 
-A prompt file is TOML front matter between two `+++` lines (what it is for, where its method comes from, which variables it
-takes) and a Jinja2 text. In a chat prompt a line `=== system`, `=== user` or `=== assistant` opens a message.
+A prompt file is TOML front matter between two `+++` lines (what it is for, where its method comes from, which
+variables it takes) and a Jinja2 text. In a chat prompt a line `=== system`, `=== user` or `=== assistant` opens a
+message.
 
 An undefined variable is an error, so a typo never reaches a model. What models wrote is inserted as a value and never
 rendered itself, and role lines are found before rendering: generated text cannot open a message or run a template.
@@ -38,10 +39,7 @@ class FrontMatter(Record):
 
 
 class Prompt:
-    """One prompt, ready to render.
-
-        >>> Prompt("+++\\npurpose='greet'\\nsource='none'\\nvariables=['name']\\n+++\\nHello {{ name }}", where="x").render(name="Ada")
-        'Hello Ada'
+    """One prompt, ready to render: `Prompt(text, where="greet.md").render(name="Ada")`.
 
     Raises:
         PromptError: no front matter, a template that does not parse, or variables other than those declared.

@@ -1,7 +1,7 @@
 """The words of the project as frozen records; what is on disk, and nothing that acts.
 
-The flow they run down: a `Job` is planned, its `Request`s are answered by `Completion`s, a recipe makes `Draft`s of them,
-each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
+The flow they run down: a `Job` is planned, its `Request`s are answered by `Completion`s, a recipe makes `Draft`s of
+them, each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
 """
 
 from __future__ import annotations

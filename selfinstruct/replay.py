@@ -1,4 +1,5 @@
-"""The same run again, from its ledger: `verify` derives everything anew and compares; `judge_again` judges under other settings.
+"""The same run again, from its ledger: `verify` derives everything anew and compares; `judge_again` judges under
+other settings.
 
 No model is asked. Jobs are performed with the answers that the ledger holds, in the order that it recorded.
 """
@@ -68,7 +69,8 @@ class Verifier:
         else:
             derived = self._state.plan()
         if derived is None or _plain(derived) != _plain(stored):
-            yield f"job {stored.number}: planned as {_plain(stored)!r:.120}, derived as {derived and _plain(derived)!r:.120}"
+            found = "nothing" if derived is None else f"{_plain(derived)!r:.120}"
+            yield f"job {stored.number}: planned as {_plain(stored)!r:.120}, derived as {found}"
 
     async def _settle(self, event: Event) -> AsyncIterator[str]:
         job = self._job(event)
@@ -132,7 +134,8 @@ def _first_difference(stored: Sequence[Mapping[str, Any]], derived: Sequence[Map
     return "differs"
 
 
-# -- judging again -----------------------------------------------------------------------------------------------------------
+# -- judging again
+# -----------------------------------------------------------------------------------------------------------
 
 
 def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> RunConfig:
@@ -146,7 +149,8 @@ def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> RunConfig:
 
 
 def judge_again(ledger: Ledger, config: RunConfig) -> Iterator[tuple[int, list[Outcome]]]:
-    """Every job's stored drafts under the filters of `config`, in the order in which they were settled; no target holds.
+    """Every job's stored drafts under the filters of `config`, in the order in which they were settled; no target
+    holds.
 
     A draft whose parent is dropped now is dropped with it. A draft that is kept now and was dropped then stays without
     what would have followed from it: that needs a model.

@@ -1,7 +1,8 @@
 """A run: how it is begun, how it is opened again, and its state in memory, which all derives from the ledger.
 
-`RunState` is the pure middle of the flow: it plans from the pool, judges drafts one by one and lets the kept ones join. It
-asks no model and writes nothing. The engine drives it with answers from a model, `replay` with answers from the ledger.
+`RunState` is the pure middle of the flow: it plans from the pool, judges drafts one by one and lets the kept ones
+join. It asks no model and writes nothing. The engine drives it with answers from a model, `replay` with answers from
+the ledger.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from selfinstruct.config import (
-    MAY_CHANGE,
     DEFAULT_CONCURRENCY,
+    MAY_CHANGE,
     RecipeConfig,
     RunConfig,
     build,
@@ -26,7 +27,8 @@ from selfinstruct.config import (
     merge,
 )
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.filters import open_filter, resolve as resolve_filter
+from selfinstruct.filters import open_filter
+from selfinstruct.filters import resolve as resolve_filter
 from selfinstruct.prompts import compile_texts, read_texts
 from selfinstruct.recipes import module_of, open_recipe, options_of
 from selfinstruct.recipes.base import Pool, Setting
@@ -41,7 +43,8 @@ FOREIGN_SHARE = 0.005
 """Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
 
 
-# -- beginning and opening --------------------------------------------------------------------------------------------------
+# -- beginning and opening
+# --------------------------------------------------------------------------------------------------
 
 
 class Told(NamedTuple):
@@ -91,7 +94,10 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
         "filters": _filters(config, seeds),
     }
     if backend.structured and dialect == "completion":
-        raise ConfigError(f"backend.structured: answers by schema need the chat dialect, but {backend.model or 'this model'} takes completions; add --dialect chat")  # fmt: skip
+        name = backend.model or "this model"
+        raise ConfigError(
+            f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
+        )
     return config.model_copy(update=filled)
 
 
@@ -152,17 +158,19 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     seeds = ledger.seeds()
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
     wanted = resolve(build(RunConfig, merge(dump(stored), tree), where="configuration"), seeds)
-    folder = ledger.path.parent
     for key, old, new in differences(dump(stored), dump(wanted)):
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
-            raise ConfigError(
-                f"{folder}: begun with {key} = {old!r}, not {new!r}; leave it out, or begin another run with --run"
-            )
+            raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
     if given.get("seeds") and load_seeds(Path(given["seeds"])) != seeds:
-        raise ConfigError(f"{folder}: begun with other seeds than {given['seeds']}; leave --seeds out, or begin another run with --run")  # fmt: skip
+        raise _another_run(ledger, f"other seeds than {given['seeds']}")
     if given.get("prompts") and _prompts(wanted, given["prompts"]) != ledger.prompts():
-        raise ConfigError(f"{folder}: begun with other prompts than {given['prompts']}; leave --prompts out, or begin another run with --run")  # fmt: skip
+        raise _another_run(ledger, f"other prompts than {given['prompts']}")
     return wanted
+
+
+def _another_run(ledger: Ledger, difference: str) -> ConfigError:
+    cure = "leave it out, or begin another run with --run"
+    return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
 
 
 def _prompts(config: RunConfig, folder: str) -> dict[str, str]:
@@ -170,7 +178,8 @@ def _prompts(config: RunConfig, folder: str) -> dict[str, str]:
     return read_texts(config.recipe.name, module_of(config.recipe.name).PROMPTS, config.backend.dialect, Path(folder))
 
 
-# -- state ----------------------------------------------------------------------------------------------------------------
+# -- state
+# ----------------------------------------------------------------------------------------------------------------
 
 
 class Tally:
@@ -215,7 +224,8 @@ class RunState:
 
     @classmethod
     def load(cls, ledger: Ledger, config: RunConfig) -> RunState:
-        """The state of a run as its ledger has it: nothing is judged again, what was kept is remembered in its order."""
+        """The state of a run as its ledger has it: nothing is judged again, what was kept is remembered in its
+        order."""
         state = cls(config, ledger.seeds(), ledger.prompts(), ledger.target())
         for stored in ledger.drafts("d.kept AND d.stage = ?", state.recipe.pooled):
             state._join(stored.sample)
@@ -231,7 +241,8 @@ class RunState:
         return self.target is not None and self.tasks >= self.target
 
     def chain(self, stage: str) -> tuple[str, ...]:
-        """The filters that judge drafts of a stage: the recipe's, and at the last stage those that only the person named."""
+        """The filters that judge drafts of a stage: the recipe's, and at the last stage those that only the person
+        named."""
         own = self.recipe.filters.get(stage, ())
         named = {name for names in self.recipe.filters.values() for name in names}
         further = [name for name in self._filters if name not in named] if stage == self.recipe.stages[-1] else []
@@ -332,14 +343,17 @@ class RunState:
         """Fill the tallies, and `barren`, as `_note` and `fail` would have."""
         for stage, done in ledger.query("SELECT stage, count(*) FROM jobs WHERE state <> 'planned' GROUP BY stage"):
             self.tallies[stage].done = done
-        tasks = "SELECT j.stage, count(*) FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept AND d.stage = ? GROUP BY 1"
+        tasks = (
+            "SELECT j.stage, count(*) FROM drafts d JOIN jobs j ON j.number = d.job"
+            " WHERE d.kept AND d.stage = ? GROUP BY 1"
+        )
         for stage, kept in ledger.query(tasks, last):
             self.tallies[stage].tasks = kept
         follow_ups = "SELECT p.stage, j.stage, count(*) FROM jobs j JOIN jobs p ON p.number = j.after GROUP BY 1, 2"
         for stage, later, count in ledger.query(follow_ups):
             self.tallies[stage].follow_ups[later] = count
         since = (
-            "SELECT count(*) FROM events WHERE kind IN ('settle', 'fail') AND seq > coalesce((SELECT max(e.seq) FROM events e"
-            " WHERE e.kind = 'settle' AND e.job = (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
+            "SELECT count(*) FROM events WHERE kind IN ('settle', 'fail') AND seq >"
+            " coalesce((SELECT max(seq) FROM events WHERE kind = 'settle' AND job = (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
         )
         self.barren = ledger.query(since)[0][0]

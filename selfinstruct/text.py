@@ -1,9 +1,9 @@
 """Text to words, the two ways this project counts them.
 
 What it is: the tokenizers that ROUGE-L runs on, as functions from a text to a list of words. What it is not: a
-tokenizer for models, or a stemmer. Why two: `rouge_tokens` is what every published pool of this lineage was filtered
-with, and knows nothing but a to z and 0 to 9, so that a Chinese text has no words and is similar to nothing, not
-even to itself. `unicode_tokens` says the same of English and sees the rest of the world too.
+tokenizer for models, or a stemmer. Why two: `rouge_tokens` is what every published pool of this lineage was
+filtered with, and it knows nothing but a to z and 0 to 9, so that a Chinese text has no words and is similar to
+nothing, not even to itself. `unicode_tokens` says the same of English, and sees the rest of the world too.
 """
 
 import re
@@ -13,7 +13,7 @@ from functools import cache
 
 _ASCII_WORD = re.compile("[a-z0-9]+")
 
-# Invisible characters inside words (soft hyphen, joiners, byte-order mark): they are how a word is shown, not what it is.
+# Invisible inside words (soft hyphen, joiners, byte-order mark): how a word is shown, not what it is.
 _INVISIBLE = dict.fromkeys((0x00AD, 0x200C, 0x200D, 0x2060, 0xFEFF))
 
 # Unicode blocks of the scripts written without spaces between words, where each character counts as a word.
@@ -42,8 +42,8 @@ def rouge_tokens(text: str) -> list[str]:
 def unicode_tokens(text: str) -> list[str]:
     """The words of `text` in any script; exactly `rouge_tokens(text)` where the text is ASCII.
 
-    Letter case, composed or decomposed accents and full-width forms make no difference. Apostrophes split words, as in
-    ROUGE. Scripts written without spaces give one word a character, with its combining marks.
+    Letter case, composed or decomposed accents and full-width forms make no difference. Apostrophes split words,
+    as in ROUGE. Scripts written without spaces give one word a character, with its combining marks.
 
     >>> unicode_tokens("L’été à 東京")
     ['l', 'été', 'à', '東', '京']

@@ -1,7 +1,7 @@
-"""Who answers: an embedded model, a local vLLM server, any OpenAI-compatible server, or a script.
+r"""Who answers: an embedded model, a local vLLM server, any OpenAI-compatible server, or a script.
 
     async with open_backend(config, folder=run, notice=print) as backend:
-        answer = await backend.complete(Request(model=backend.model, prompt="1. Name a river.\\n2."))
+        answer = await backend.complete(Request(model=backend.model, prompt="1. Name a river.\n2."))
 
 Each kind is a module that is imported only when it is asked for. Others add theirs by an entry point in the group
 `selfinstruct.backends`: its name is the kind, its value an `Opener`.
@@ -56,7 +56,7 @@ def kinds() -> list[str]:
 def _opener(kind: str) -> Opener:
     if kind in _OURS:
         module, _, name = _OURS[kind].partition(":")
-        return cast(Opener, getattr(import_module(module), name))
+        return cast("Opener", getattr(import_module(module), name))
     for point in entry_points(group=GROUP, name=kind):
-        return cast(Opener, point.load())
+        return cast("Opener", point.load())
     raise unknown_name("backend", kind, kinds())

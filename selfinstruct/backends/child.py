@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +23,7 @@ _NOISE = re.compile(r"^(Traceback|\s+File |\s+\^|\s*$)")
 class Child:
     """A running child process; made by `child`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, log_start: int) -> None:
+    def __init__(self, process: Process, log: Path, log_start: int) -> None:
         self.process = process
         self.log = log
         self._log_start = log_start
@@ -31,7 +31,7 @@ class Child:
     @property
     def gone(self) -> bool:
         """Whether it has ended by itself."""
-        return self.process.poll() is not None
+        return self.process.returncode is not None
 
     def output(self) -> list[str]:
         """The lines that it has written, of this start only."""
@@ -49,10 +49,10 @@ class Child:
         if self.process.stdin:
             self.process.stdin.close()
         try:
-            await asyncio.to_thread(self.process.wait, GRACE)
-        except subprocess.TimeoutExpired:
+            await asyncio.wait_for(self.process.wait(), GRACE)
+        except TimeoutError:
             self.process.kill()
-            self.process.wait()
+            await self.process.wait()
 
 
 @asynccontextmanager
@@ -60,12 +60,14 @@ async def child(command: Sequence[str], *, log: Path, env: Mapping[str, str] | N
     """Start a command that ends when its standard input does; end it on leaving.
 
     Args:
+        command: the program and its arguments.
         log: its output is appended here.
+        env: its environment; None gives it ours.
     """
     with log.open("ab") as file:
         start = file.tell()
-        process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=file, stderr=file, env=env, start_new_session=True
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=file, stderr=file, env=env, start_new_session=True
         )
     running = Child(process, log, start)
     try:

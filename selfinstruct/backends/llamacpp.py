@@ -30,7 +30,12 @@ _MAGIC = b"GGUF"
 
 
 @asynccontextmanager
-async def open_llamacpp(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
+async def open_llamacpp(
+    config: BackendConfig,
+    *,
+    folder: Path | None = None,
+    notice: Notice,
+) -> AsyncIterator[Backend]:
     """The model in a GGUF file, `config.model`, or else the weights that were installed beside us.
 
     Raises:
@@ -92,6 +97,12 @@ async def _address(server: Child, weights: Path) -> str:
     """Where the server listens, which it says first, once the model is loaded."""
     while not (said := [line for line in server.output() if line.startswith("http://")]):
         if server.gone:
-            raise EndpointError(f"{weights}: llama.cpp cannot load it: {server.last_words()}")
+            raise EndpointError(f"{weights}: llama.cpp cannot load it: {_reason(server)}")
         await asyncio.sleep(0.05)
     return said[0]
+
+
+def _reason(server: Child) -> str:
+    """Why it ended, in llama.cpp's words if it had some."""
+    told = (line.partition("error loading model:")[2].strip() for line in server.output())
+    return next(filter(None, told), server.last_words())

@@ -18,6 +18,7 @@ from typing import Any
 
 
 def main() -> None:
+    """Serve with the settings of our argument until standard input ends."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -25,7 +26,8 @@ def main() -> None:
         *path, name = dotted.split(".")
         setattr(reduce(getattr, path, params), name, _native(getattr(reduce(getattr, path, params), name), value))
     server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
     sys.stdin.buffer.read()
     os._exit(0)  # Its threads may be in the middle of an answer that nobody waits for any more.
 

@@ -40,7 +40,12 @@ _JSON = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def open_openai(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
+async def open_openai(
+    config: BackendConfig,
+    *,
+    folder: Path | None = None,
+    notice: Notice,
+) -> AsyncIterator[Backend]:
     """A backend on a server that is running, after a look at its models.
 
     Raises:

@@ -19,7 +19,7 @@ _RENAMED = {"max_tokens": "max_completion_tokens"}
 _NOT_TAKEN = re.compile(
     r"unsupported|unrecognized|unknown (name|parameter|field|argument)|not (supported|permitted|allowed|enabled)"
     r"|unavailable|does ?n[o']t support|extra_forbidden|unexpected",
-    re.I,
+    re.IGNORECASE,
 )
 
 

@@ -97,6 +97,8 @@ async def ask(
     """Ask until there is an answer, or until there is no point in asking again.
 
     Args:
+        backend: who is asked.
+        request: what.
         attempts: how often at most; being told to wait is not counted.
         on_fault: is told every fault, also the last.
         throttle: the run's own, shared by all its requests.

@@ -1,8 +1,8 @@
-"""A backend that answers from a file or a function: for tests, documentation, and trying a recipe without a model.
+r"""A backend that answers from a file or a function: for tests, documentation, and trying a recipe without a model.
 
 A file is JSON, a list of answers, or JSONL, one a line. An answer is its text, or an object:
 
-    "2. Name a river.\\n3. Spell a word."
+    "2. Name a river.\n3. Spell a word."
     {"text": "Yes", "finish_reason": "length"}
     {"when": "Is this a classification task?", "text": "No"}
     {"fault": "server_error", "delay": 0.5}
@@ -88,7 +88,12 @@ class ScriptedBackend:
 
 
 @asynccontextmanager
-async def open_scripted(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
+async def open_scripted(
+    config: BackendConfig,
+    *,
+    folder: Path | None = None,
+    notice: Notice,
+) -> AsyncIterator[Backend]:
     """The backend for the file that `config.script` names.
 
     Raises:
@@ -171,7 +176,7 @@ def _valid(model: type[Model], tree: Any, where: str) -> Model:
 def _in_order(lines: Sequence[Line], name: str) -> Pick:
     left = iter(lines)
 
-    def pick(request: Request) -> Line:
+    def pick(_: Request) -> Line:
         line = next(left, None)
         if line is None:
             raise EndpointError(f'script {name}: all {len(lines)} answers are given: add more, or "choose": "cycle"')
@@ -182,7 +187,7 @@ def _in_order(lines: Sequence[Line], name: str) -> Pick:
 
 def _in_cycles(lines: Sequence[Line], name: str) -> Pick:
     turns = itertools.cycle(lines)
-    return lambda request: next(turns) if lines else _nothing_fits(name)
+    return lambda _: next(turns) if lines else _nothing_fits(name)
 
 
 def _by_hash(lines: Sequence[Line], name: str) -> Pick:

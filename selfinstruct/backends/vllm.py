@@ -36,9 +36,7 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 
 @asynccontextmanager
-async def open_vllm(
-    config: BackendConfig, *, folder: Path | None = None, notice: Notice
-) -> AsyncIterator[Backend]:
+async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
     """The server at `config.base_url`, or one of our own for `config.model`, with its log in `folder`.
 
     Raises:

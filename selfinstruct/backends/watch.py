@@ -10,6 +10,7 @@ if it does not. A signal from the parent would not do: a parent that is killed s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,7 +22,8 @@ GRACE = 10.0
 
 
 def main() -> None:
-    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    """Run the command of our arguments, and exit with its status."""
+    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - ours
     threading.Thread(target=_until_closed, args=(command,), daemon=True).start()
     status = command.wait()
     _send(command, signal.SIGKILL)  # What it left behind: a server's workers are its children.
@@ -38,10 +40,8 @@ def _until_closed(command: subprocess.Popen[bytes]) -> None:
 
 
 def _send(command: subprocess.Popen[bytes], what: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(command.pid, what)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

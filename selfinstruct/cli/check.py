@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfinstruct.cli.options import as_json
+from selfinstruct.cli.options import as_json, examples
 
 if TYPE_CHECKING:
     from selfinstruct.backends.base import Backend
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  selfinstruct check\n  selfinstruct check --base-url http://localhost:8000/v1\n  selfinstruct check --backend openai --model gpt-4o-mini"
+    epilog=examples("check", "check --base-url http://localhost:8000/v1", "check --backend openai --model gpt-4o-mini")
 )
 @click.option(
     "-c",

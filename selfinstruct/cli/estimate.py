@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from selfinstruct.cli.prices import cost, told as told_cost
+from selfinstruct.cli.prices import cost
+from selfinstruct.cli.prices import told as told_cost
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Setting
@@ -42,7 +43,7 @@ def _first_request(told: Told) -> _Asked:
 
     try:
         # It asks before it awaits anything else, so one step of the coroutine is enough.
-        recipe.perform(Job(1, *plan), generate).send(None)  # type: ignore[attr-defined]
+        recipe.perform(Job(1, *plan), generate).send(None)
     except _Asked as asked:
         return asked
     raise AssertionError("a recipe that asks nothing")
@@ -58,7 +59,8 @@ def _estimate(told: Told, asked: _Asked) -> str:
     config = told.config
     tasks = float(config.n)
     recipe = open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
-    lines, requests, tokens_in, tokens_out = [], 0.0, 0.0, 0.0
+    lines: list[str] = []
+    requests = tokens_in = tokens_out = 0.0
     for stage in reversed(recipe.stages):
         jobs = tasks / recipe.expected[stage]
         asks = 2 if stage == "instances" else 1
@@ -70,7 +72,8 @@ def _estimate(told: Told, asked: _Asked) -> str:
         lines.insert(0, f"  {stage}: about {jobs:,.0f} jobs, {recipe.expected[stage]:g} kept from each")
         tasks = jobs
     price = cost(config.backend, config.backend.model, int(tokens_in), int(tokens_out))
-    head = f"Estimate for {config.n:,} tasks with {config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect), by experience with small models:"
+    by = f"{config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect)"
+    head = f"Estimate for {config.n:,} tasks with {by}, by experience with small models:"
     totals = f"  about {requests:,.0f} requests, {tokens_in:,.0f} tokens in, {tokens_out:,.0f} out; {told_cost(price)}"
     return "\n".join([head, *lines, totals, "Nothing was asked."])
 

@@ -30,27 +30,86 @@ the environment, that over the file, that over the recipe's defaults.
 
 # Flag, its place in the configuration's tree, and how click reads it.
 _SETTINGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
-    ("-n/--num-tasks", ("n",), {"type": click.IntRange(1), "metavar": "N", "help": "Tasks to keep: instructions with at least one valid instance.  [default: 30]"}),
+    (
+        "-n/--num-tasks",
+        ("n",),
+        {
+            "type": click.IntRange(1),
+            "metavar": "N",
+            "help": "Tasks to keep, each with at least one instance.  [default: 30]",
+        },
+    ),
     ("--recipe", ("recipe", "name"), {"help": "self-instruct (default) or alpaca."}),
-    ("--strict/--no-strict", ("recipe", "strict"), {"default": None, "help": "Decide item for item as the published code does."}),
+    (
+        "--strict/--no-strict",
+        ("recipe", "strict"),
+        {"default": None, "help": "Decide item for item as the published code does."},
+    ),
     ("--seeds", ("seeds",), {"metavar": "PATH", "help": "Seed tasks: JSONL, JSON, CSV, Parquet, or a dataset folder."}),
     ("--prompts", ("prompts",), {"metavar": "DIR", "help": "Folder of prompt files that replace the shipped ones."}),
-    ("--backend", ("backend", "kind"), {"metavar": "KIND", "help": "llamacpp (embedded, default), vllm, openai (any compatible server) or scripted."}),
+    (
+        "--backend",
+        ("backend", "kind"),
+        {"metavar": "KIND", "help": "llamacpp (embedded, default), vllm, openai (any such server), scripted."},
+    ),
     ("--model", ("backend", "model"), {"help": "Model name, or a GGUF file for llamacpp."}),
-    ("--base-url", ("backend", "base_url"), {"metavar": "URL", "help": "A running server, such as http://localhost:8000/v1; implies --backend openai."}),
-    ("--api-key-env", ("backend", "api_key_env"), {"metavar": "NAME", "help": "Environment variable that holds the key.  [default: OPENAI_API_KEY]"}),
-    ("--dialect", ("backend", "dialect"), {"type": click.Choice(["completion", "chat"]), "help": "Prompts for base models or for instruct models; by default the model's name decides."}),
-    ("--structured/--no-structured", ("backend", "structured"), {"default": None, "help": "Ask for JSON by schema (chat; the server must know how)."}),
-    ("--concurrency", ("backend", "concurrency"), {"type": click.IntRange(1), "help": "Requests in flight.  [default: by backend]"}),
-    ("--timeout", ("backend", "timeout"), {"type": click.FloatRange(0, min_open=True), "metavar": "SECONDS", "help": "How long to wait for one answer.  [default: 600]"}),
+    (
+        "--base-url",
+        ("backend", "base_url"),
+        {"metavar": "URL", "help": "A running server: http://localhost:8000/v1; implies --backend openai."},
+    ),
+    (
+        "--api-key-env",
+        ("backend", "api_key_env"),
+        {"metavar": "NAME", "help": "Environment variable that holds the key.  [default: OPENAI_API_KEY]"},
+    ),
+    (
+        "--dialect",
+        ("backend", "dialect"),
+        {
+            "type": click.Choice(["completion", "chat"]),
+            "help": "Prompts for base or for instruct models; the model's name decides.",
+        },
+    ),
+    (
+        "--structured/--no-structured",
+        ("backend", "structured"),
+        {"default": None, "help": "Ask for JSON by schema (chat; the server must know how)."},
+    ),
+    (
+        "--concurrency",
+        ("backend", "concurrency"),
+        {"type": click.IntRange(1), "help": "Requests in flight.  [default: by backend]"},
+    ),
+    (
+        "--timeout",
+        ("backend", "timeout"),
+        {
+            "type": click.FloatRange(0, min_open=True),
+            "metavar": "SECONDS",
+            "help": "How long to wait for one answer.  [default: 600]",
+        },
+    ),
     ("--script", ("backend", "script"), {"metavar": "FILE", "help": "Answers for --backend scripted."}),
-    ("--temperature", ("recipe", "sampling", "temperature"), {"type": float, "help": "Of the stage that invents instructions."}),
+    (
+        "--temperature",
+        ("recipe", "sampling", "temperature"),
+        {"type": float, "help": "Of the stage that invents instructions."},
+    ),
     ("--top-p", ("recipe", "sampling", "top_p"), {"type": float, "help": "Of the same stage."}),
     ("--max-tokens", ("recipe", "sampling", "max_tokens"), {"type": click.IntRange(1), "help": "Of the same stage."}),
-    ("--threshold", ("filters", "rouge", "threshold"), {"type": float, "help": "ROUGE-L above which an instruction is a near-duplicate.  [default: 0.7]"}),
+    (
+        "--threshold",
+        ("filters", "rouge", "threshold"),
+        {"type": float, "help": "ROUGE-L above which an instruction is a near-duplicate.  [default: 0.7]"},
+    ),
     ("--seed", ("seed",), {"type": int, "help": "Number that all randomness derives from.  [default: 42]"}),
-    ("--ordered/--no-ordered", ("ordered",), {"default": None, "help": "The same result whatever the timing, for some throughput."}),
-]  # fmt: skip
+    (
+        "--ordered/--no-ordered",
+        ("ordered",),
+        {"default": None, "help": "The same result whatever the timing, for some throughput."},
+    ),
+]
 
 
 def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,8 +157,8 @@ def generate(
 ) -> int:
     """Expand seed tasks until N tasks are kept, or continue a run.
 
-    With no option at all it uses the seeds that ship and a small embedded model: good for trying everything, not for a dataset to
-    train on. `--model` with a backend changes that.
+    With no option at all it uses the seeds that ship and a small embedded model: good for trying everything, not for
+    a dataset to train on. `--model` with a backend changes that.
     """
     from selfinstruct.cli.session import Session
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfinstruct.cli.options import as_json, existing, output_dir, run_argument, runs
+from selfinstruct.cli.options import as_json, examples, existing, output_dir, run_argument, runs
 
 if TYPE_CHECKING:
     from selfinstruct.store.ledger import Ledger, StoredDraft
 
 
-@click.command(epilog="\b\nExamples:\n  selfinstruct status\n  selfinstruct status self-instruct-embedded --json")
+@click.command(epilog=examples("status", "status self-instruct-embedded --json"))
 @click.argument("run", required=False)
 @output_dir
 @as_json
@@ -83,10 +83,11 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
             "SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY min(number)")},
         "drafts": [{"stage": stage, "drafts": n, "kept": kept} for stage, n, kept in ledger.query(
             "SELECT stage, count(*), sum(kept) FROM drafts GROUP BY stage ORDER BY min(rank)")],
-        "drops": [{"stage": stage, "filter": filter, "reason": reason, "count": n} for stage, filter, reason, n in ledger.query(
-            "SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
+        "drops": [{"stage": stage, "filter": name, "reason": reason, "count": n} for stage, name, reason, n in
+                  ledger.query("SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
         "instance_drops": dict(ledger.query("SELECT reason, count(*) FROM instance_drops GROUP BY 1 ORDER BY 2 DESC")),
-        "failed": dict(ledger.query("SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
+        "failed": dict(ledger.query(
+            "SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
         "faults": dict(ledger.query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
         "answers": spend[0], "prompt_tokens": spend[1], "cached_tokens": spend[2], "completion_tokens": spend[3],
         "cost": cost(config.backend, brief["model"] or "", spend[1], spend[3]),
@@ -120,7 +121,9 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  selfinstruct show self-instruct-embedded\n  selfinstruct show self-instruct-embedded 17.3\n  selfinstruct show self-instruct-embedded 17.3 --prompts"
+    epilog=examples(
+        "show self-instruct-embedded", "show self-instruct-embedded 17.3", "show self-instruct-embedded 17.3 --prompts"
+    )
 )
 @run_argument
 @click.argument("ids", nargs=-1)
@@ -145,9 +148,8 @@ def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir:
         if ids:
             found = [draft for id in ids for draft in ledger.drafts("d.id = ?", id)]
             if missing := set(ids) - {draft.id for draft in found}:
-                raise RunError(
-                    f"{folder}: no draft {', '.join(sorted(missing))}; ids look like 17.3 and stand in samples.jsonl and `drops`"
-                )
+                names = ", ".join(sorted(missing))
+                raise RunError(f"{folder}: no draft {names}; ids look like 17.3 and stand in samples.jsonl and `drops`")
         else:
             last = _stages(stored_config(ledger).recipe.name)[-1]
             ranks = ledger.query(
@@ -217,7 +219,7 @@ def _picture(char: str) -> str:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  selfinstruct drops self-instruct-embedded\n  selfinstruct drops self-instruct-embedded --reason near_duplicate -n 50"
+    epilog=examples("drops self-instruct-embedded", "drops self-instruct-embedded --reason near_duplicate -n 50")
 )
 @run_argument
 @click.option("--reason", metavar="REASON", help="Only drops for this reason.")
@@ -266,6 +268,9 @@ def _drop(ledger: Ledger, draft: StoredDraft) -> str:
 
 def _instruction(ledger: Ledger, id: str) -> str:
     """The instruction of a seed or a draft."""
-    query = "SELECT json_extract(record, '$.instruction') FROM seeds WHERE id = ? UNION ALL SELECT instruction FROM drafts WHERE id = ?"
+    query = (
+        "SELECT json_extract(record, '$.instruction') FROM seeds WHERE id = ?"
+        " UNION ALL SELECT instruction FROM drafts WHERE id = ?"
+    )
     rows = ledger.query(query, id, id)
     return str(rows[0][0]) if rows else ""

@@ -32,8 +32,8 @@ Examples:
 def cli() -> None:
     """Turn a handful of seed tasks into a large, diverse, explained instruction dataset.
 
-    A run is one folder under outputs/: its configuration, its ledger with everything a model ever answered, its exports. A run
-    that stopped, for whatever reason, is continued by the command that began it.
+    A run is one folder under outputs/: its configuration, its ledger with everything a model ever answered, its
+    exports. A run that stopped, for whatever reason, is continued by the command that began it.
     """
 
 

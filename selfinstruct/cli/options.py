@@ -17,11 +17,22 @@ DEFAULT_OUTPUTS = "outputs"
 LEDGER = "ledger.sqlite"
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help: examples to paste."""
+    return "\n".join(
+        ["\b", "Example:" if len(commands) == 1 else "Examples:", *(f"  selfinstruct {c}" for c in commands)]
+    )
+
+
 def output_dir(command: Command) -> Command:
     """`--output-dir`: where runs are."""
     return click.option(
-        "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_OUTPUTS, show_default=True, help="Folder that holds the runs."
-    )(command)  # fmt: skip
+        "--output-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=DEFAULT_OUTPUTS,
+        show_default=True,
+        help="Folder that holds the runs.",
+    )(command)
 
 
 def run_argument(command: Command) -> Command:
@@ -53,7 +64,7 @@ def existing(run: str, outputs: Path) -> Path:
     folder = folder_of(run, outputs)
     if (folder / LEDGER).is_file():
         return folder
-    there = ", ".join(runs(outputs)) or f"none yet; `selfinstruct generate` begins one"
+    there = ", ".join(runs(outputs)) or "none yet; `selfinstruct generate` begins one"
     raise RunError(f"{folder}: no run here; runs under {outputs}: {there}")
 
 

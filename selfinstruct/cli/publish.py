@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from selfinstruct.cli.options import existing, run_argument
+from selfinstruct.cli.options import examples, existing, run_argument
 
 
 @click.command(
-    epilog="\b\nExamples:\n  selfinstruct export first --format alpaca\n  selfinstruct export first --format alpaca --format jsonl --to data/"
+    epilog=examples("export first --format alpaca", "export first --format alpaca --format jsonl --to data/")
 )
 @run_argument
 @click.option(

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from selfinstruct.cli.options import existing, folder_of, run_argument
+from selfinstruct.cli.options import examples, existing, folder_of, run_argument
 
 
 @click.command(
-    epilog="\b\nExamples:\n  selfinstruct filter first --threshold 0.6\n  selfinstruct filter first --set filters.validity.min_words=6 --into first-longer"
+    epilog=examples(
+        "filter first --threshold 0.6", "filter first --set filters.validity.min_words=6 --into first-longer"
+    )
 )
 @run_argument
 @click.option("--threshold", type=float, help="ROUGE-L above which an instruction is a near-duplicate.")
@@ -25,8 +27,8 @@ from selfinstruct.cli.options import existing, folder_of, run_argument
 def filter(run: str, threshold: float | None, assignments: tuple[str, ...], into: str | None, output_dir: Path) -> int:
     """Judge the stored drafts of RUN again under other settings, into a copy; no model is asked.
 
-    The run itself stays as it is. A draft whose parent is dropped now is dropped with it; one that is kept now and was dropped
-    before stays without what would have followed from it.
+    The run itself stays as it is. A draft whose parent is dropped now is dropped with it; one that is kept now and
+    was dropped before stays without what would have followed from it.
     """
     from selfinstruct.cli.rejudging import rejudge
     from selfinstruct.config import assignment, merge
@@ -36,15 +38,14 @@ def filter(run: str, threshold: float | None, assignments: tuple[str, ...], into
     for text in assignments:
         tree = merge(tree, assignment(text))
     if set(tree) - {"filters"}:
-        raise ConfigError(
-            f"filter changes settings of filters only, not {', '.join(sorted(set(tree) - {'filters'}))}; write filters.NAME.KEY=VALUE"
-        )
+        others = ", ".join(sorted(set(tree) - {"filters"}))
+        raise ConfigError(f"filter changes settings of filters only, not {others}; write filters.NAME.KEY=VALUE")
     folder = existing(run, output_dir)
     copy = folder_of(into, output_dir) if into else folder.with_name(f"{folder.name}-filtered")
     return rejudge(folder, copy, tree.get("filters", {}))
 
 
-@click.command(epilog="\b\nExample:\n  selfinstruct retry first")
+@click.command(epilog=examples("retry first"))
 @run_argument
 def retry(run: str, output_dir: Path) -> int:
     """Ask again for every job of RUN that failed."""
@@ -53,7 +54,7 @@ def retry(run: str, output_dir: Path) -> int:
     return Session(existing(run, output_dir)).retry()
 
 
-@click.command(epilog="\b\nExample:\n  selfinstruct verify first")
+@click.command(epilog=examples("verify first"))
 @run_argument
 def verify(run: str, output_dir: Path) -> int:
     """Derive every plan, draft, verdict and export of RUN again from its answers, and compare byte for byte."""

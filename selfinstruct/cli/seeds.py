@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfinstruct.cli.options import as_json
+from selfinstruct.cli.options import as_json, examples
 
 if TYPE_CHECKING:
     from selfinstruct.seeds import SeedReport
@@ -22,9 +22,7 @@ def seeds() -> None:
     """Look at seed tasks."""
 
 
-@seeds.command(
-    epilog="\b\nExamples:\n  selfinstruct seeds check my.jsonl\n  selfinstruct seeds check alpaca_data.json --json"
-)
+@seeds.command(epilog=examples("seeds check my.jsonl", "seeds check alpaca_data.json --json"))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @as_json
 def check(file: Path | None, as_json: bool) -> int:
@@ -52,9 +50,9 @@ def near_duplicates(texts: list[str]) -> Iterator[tuple[int, int, float]]:
 
 def _told(report: SeedReport) -> str:
     lines = [f"{problem.place}: {problem.severity}: {problem.message}" for problem in report.problems]
+    kinds = f"{report.classification} classification, {report.without_input} without input"
     lines += [
-        f"{report.seeds} seeds with {report.instances} instances; {report.classification} classification,"
-        f" {report.without_input} without input; {report.mean_words:.1f} words to an instruction",
+        f"{report.seeds} seeds with {report.instances} instances; {kinds}; {report.mean_words:.1f} words to an instruction",
         f"scripts: {', '.join(f'{name} {share:.0%}' for name, share in report.scripts.items())}",
     ]
     if report.categories:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
-from selfinstruct.backends import open_backend
+from selfinstruct.backends import Backend, open_backend
 from selfinstruct.cli.view import Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build
-from selfinstruct.engine import Ended, Engine, Ending
+from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.exports.files import export
 from selfinstruct.exports import open_export
+from selfinstruct.exports.files import export
+from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.lock import locked
@@ -40,7 +41,8 @@ class Session:
         self._as_json = as_json
         self._quiet = quiet
 
-    # -- ways to enter -----------------------------------------------------------------------------------------------------
+    # -- ways to enter
+    # -----------------------------------------------------------------------------------------------------
 
     def dry_run(self, tree: Tree) -> int:
         """Print the first prompt and an estimate."""
@@ -63,10 +65,8 @@ class Session:
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
             config = continued(ledger, tree)
             _check_formats(config)
-            if ledger.fact("filtered_from"):
-                raise RunError(
-                    f"{self.folder}: judged again from {ledger.fact('filtered_from')}; continue that run, then filter it anew"
-                )
+            if source := ledger.fact(FILTERED_FROM):
+                raise RunError(f"{self.folder}: judged again from {source}; continue that run, then filter it anew")
             if config.n != ledger.target():
                 ledger.aim(config.n)
             write_config(self.folder, config)
@@ -85,7 +85,8 @@ class Session:
             self._say(f"{self.folder}: asking again for {count} failed {'job' if count == 1 else 'jobs'}")
             return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, retry_only=True))
 
-    # -- driving -----------------------------------------------------------------------------------------------------------
+    # -- driving
+    # -----------------------------------------------------------------------------------------------------------
 
     async def _begin(self, config: RunConfig, told: Told) -> int:
         with self._watch(told.config) as watcher:
@@ -103,16 +104,17 @@ class Session:
             async with open_backend(state.config.backend, folder=self.folder, notice=watcher.note) as backend:
                 model = ledger.fact("model") or ""
                 if backend.model != model:
-                    raise ConfigError(f"{self.folder}: begun with model {model!r}, but {backend.model!r} is served; begin another run with --run")  # fmt: skip
+                    served = f"{backend.model!r} is served; begin another run with --run"
+                    raise ConfigError(f"{self.folder}: begun with model {model!r}, but {served}")
                 engine = self._engine(state, ledger, backend, model, retry_only=retry_only)
                 return await self._drive(engine, ledger, watcher)
 
     def _engine(
-        self, state: RunState, ledger: Ledger, backend: object, model: str, *, retry_only: bool = False
+        self, state: RunState, ledger: Ledger, backend: Backend, model: str, *, retry_only: bool = False
     ) -> Engine:
         config = state.config.backend
         ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        return Engine(state, ledger, backend, model=model, grace=0.0 if ours else GRACE, retry_only=retry_only)  # type: ignore[arg-type]
+        return Engine(state, ledger, backend, model=model, grace=0.0 if ours else GRACE, retry_only=retry_only)
 
     async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
         ended: Ended | None = None
@@ -139,16 +141,16 @@ class Session:
         if ending == "exhausted" and not retry_only:
             self._say(f"{self.folder}: nothing more can be planned; {state.tasks} of {state.target} kept")
         if failed:
-            self._say(
-                f"{self.folder}: {failed} {'job' if failed == 1 else 'jobs'} failed; `selfinstruct retry {self.folder}` asks again"
-            )
+            jobs = "1 job" if failed == 1 else f"{failed} jobs"
+            self._say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
         if not self._as_json:
             for path, rows in written:
                 print(f"{path}: {rows} rows")
         code = 0 if ending == "exhausted" and retry_only else EXIT_CODES[ending]
         return code or (1 if failed else 0)
 
-    # -- helpers -----------------------------------------------------------------------------------------------------------
+    # -- helpers
+    # -----------------------------------------------------------------------------------------------------------
 
     def _watch(self, config: RunConfig) -> Watcher:
         return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)
@@ -175,7 +177,8 @@ class Session:
 
 @contextmanager
 def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
-    """While it lasts, Ctrl-C and SIGTERM stop the engine, which settles what was answered; a second one ends its patience."""
+    """While it lasts, Ctrl-C and SIGTERM stop the engine, which settles what was answered; a second one ends its
+    patience."""
 
     def stop() -> None:
         watcher.note("stopping: settling what has been answered (again: at once)")

@@ -1,7 +1,7 @@
 """Filters by name: `validity`, `rouge`, `instances`, and those of others by entry point.
 
-A package adds a filter by an entry point in the group `selfinstruct.filters`: the name of the filter, and a module or object
-with `Settings` (a pydantic model) and `open(settings) -> Filter`.
+A package adds a filter by an entry point in the group `selfinstruct.filters`: the name of the filter, and a module or
+object with `Settings` (a pydantic model) and `open(settings) -> Filter`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def resolve(name: str, settings: Mapping[str, Any]) -> dict[str, JsonValue]:
         ConfigError: no such filter, or settings that it does not take.
     """
     model = build(_module(name).Settings, settings, where=f"filters.{name}")
-    return cast(dict[str, JsonValue], model.model_dump(mode="json"))
+    return cast("dict[str, JsonValue]", model.model_dump(mode="json"))
 
 
 def open_filter(name: str, settings: Mapping[str, Any]) -> Filter:
@@ -41,7 +41,7 @@ def open_filter(name: str, settings: Mapping[str, Any]) -> Filter:
         ConfigError: no such filter, or settings that it does not take.
     """
     module = _module(name)
-    return cast(Filter, module.open(build(module.Settings, settings, where=f"filters.{name}")))
+    return cast("Filter", module.open(build(module.Settings, settings, where=f"filters.{name}")))
 
 
 def _module(name: str) -> Any:

@@ -16,9 +16,11 @@ class Filter(Protocol):
     name: str
 
     def judge(self, draft: Draft) -> Verdict:
-        """The verdict on a draft; changes nothing, and depends on nothing but the draft, the settings and what was remembered."""
+        """The verdict on a draft; changes nothing, and depends on nothing but the draft, the settings and what was
+        remembered."""
         ...
 
     def remember(self, sample: Sample) -> None:
-        """Take note of a seed or of a sample that joins the pool; called in order, and again in that order on resume."""
+        """Take note of a seed or of a sample that joins the pool; called in order, and again in that order on
+        resume."""
         ...

@@ -1,8 +1,8 @@
 """Are the instances of a task usable? Drops single instances, and the whole task when none stays.
 
-Published (Self-Instruct `prepare_for_finetuning.py`), in this order: input equal to output, empty output, input or output that
-ends in a colon; then two instances with the same non-empty input and different outputs drop the whole task; then exact
-repeats; then at most 5 are kept, drawn at random.
+Published (Self-Instruct `prepare_for_finetuning.py`), in this order: input equal to output, empty output, input or
+output that ends in a colon; then two instances with the same non-empty input and different outputs drop the whole
+task; then exact repeats; then at most 5 are kept, drawn at random.
 """
 
 from __future__ import annotations

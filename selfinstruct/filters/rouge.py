@@ -1,7 +1,7 @@
 """Is this instruction a near-duplicate of one in the pool? Exact ROUGE-L against every pool item.
 
-The decision equals `rouge_score.RougeScorer(["rougeL"], use_stemmer=False)` with fmeasure > threshold (Self-Instruct, section
-2.2; Alpaca), however the index finds it; a pair at exactly the threshold passes.
+The decision equals `rouge_score.RougeScorer(["rougeL"], use_stemmer=False)` with fmeasure > threshold (Self-Instruct,
+section 2.2; Alpaca), however the index finds it; a pair at exactly the threshold passes.
 """
 
 from __future__ import annotations

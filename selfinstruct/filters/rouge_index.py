@@ -1,21 +1,26 @@
 """The texts kept so far, and the one a new text resembles most: exact ROUGE-L without looking at every pair.
 
-What it is: an index that answers `RougeScorer(["rougeL"], use_stemmer=False).score(a, b)["rougeL"].fmeasure > threshold`
-against all its texts at once, to the last bit of that float arithmetic. What it is not: an approximation (MinHash, LSH,
-embeddings). Why it is fast: a pair is left out only when a bound proves that it cannot be above the threshold.
+What it is: an index that answers whether `rouge_score.RougeScorer(["rougeL"], use_stemmer=False)` gives a text
+an F-measure above the threshold with any of its texts, to the last bit of that float arithmetic. What it is not:
+an approximation (MinHash, LSH, embeddings). Why it is fast: a pair is left out when a bound proves that it cannot
+match.
 
-With m and n tokens and a longest common subsequence (LCS) of l, F1 = 2l/(m+n), so each pair of lengths has a least LCS that
-passes (`_Bounds`, which asks the very float expression that decides). An LCS is no longer than the tokens two texts share:
+With m and n tokens and a longest common subsequence (LCS) of l, F1 = 2l/(m+n), so each pair of lengths has a
+least LCS that passes (`_Bounds`, which asks the very float expression that decides in the end). An LCS is no
+longer than the tokens that two texts share:
 
-1. *Rare tokens* (`_Postings`). Order the tokens of each text by rarity. If the rarest that two texts share is the p-th of the
-   one (n tokens) and the q-th of the other (m), counted from 0, they share at most min(n - p, m - q). So only the rarest few
-   of a text are looked up, and only where they are among the rarest too. (Prefix and position filtering: Chaudhuri, Ganti and
-   Kaushik 2006; Bayardo, Ma and Srikant 2007; Xiao, Wang, Lin and Yu 2008.)
-2. *Signatures* (`_Shelf`). Each text is a set of bits, one for each token; the bits that two texts share bound the tokens that
-   they share, at 1 to 2 ns a text. Where rare tokens exclude too little, as in long texts, all signatures are scanned.
+1. *Rare tokens* (`_Postings`). Order the tokens of each text by rarity. If the rarest that two texts share is the
+   p-th of the one (n tokens) and the q-th of the other (m), counted from 0, they share at most min(n - p, m - q).
+   So only the rarest few of a text are looked up, and only where they are among the rarest too. (Prefix and
+   position filtering: Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007; Xiao, Wang, Lin and Yu
+   2008.)
+2. *Signatures* (`_Shelf`). Each text is a set of bits, one for each token; the bits that two texts share bound
+   the tokens that they share, at 1 to 2 ns a text. Where rare tokens exclude too little, all signatures are
+   scanned.
 3. *LCS* of what is left, bit-parallel, by rapidfuzz, the most promising first.
 
-Texts of similar length stand on one shelf, since long texts need wide signatures. The texts themselves are not kept.
+Texts of similar length stand on one shelf, since long texts need wide signatures. The texts themselves are not
+kept.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from selfinstruct.text import rouge_tokens
 Ints: TypeAlias = NDArray[np.integer[Any]]
 """Whole numbers of any width."""
 Bits: TypeAlias = NDArray[np.uint64]
-"""Signatures: one word of 64 bits for each text (texts,), or a row of several (texts, words); one signature: () or (words,)."""
+"""Signatures as words of 64 bits: (texts,) or, of several words, (texts, words); a single one () or (words,)."""
 
 _UNKNOWN = 2**32 - 1  # the id of every token that no text of the pool has
 _NEVER = 2**31  # more than any LCS
@@ -45,6 +50,7 @@ _RARE = 128  # tokens up to which rare tokens are worth their memory; docs/lab-r
 _FRESH = 4096  # texts that a shelf gathers before it sorts them into its postings
 _SCAN = 2**15  # words of signatures looked at in one go: they stay in the processor's cache
 _NARROW = 512  # postings of a token to scan rather than to search: about where both take 1 µs
+_NO_ROWS: Ints = np.zeros(0, np.uint32)
 
 
 class Match(NamedTuple):
@@ -112,13 +118,16 @@ class RougeIndex:
         return found
 
     def most_similar(self, text: str, k: int = 10) -> list[Match]:
-        """The `k` most similar texts, best first, the earliest of equals first. Looks at every text: about 0.3 µs each."""
+        """The `k` most similar texts, best first, the earliest of equals first.
+
+        Looks at every text: about 0.3 µs each.
+        """
         scores = self._scores(text)
         best = np.argsort(-scores, kind="stable")[:k]
         return [Match(number, score) for number, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
 
     def mean_similarity(self, text: str) -> float:
-        """The mean F1 over all texts, 0 where there are none. Looks at every text: about 0.3 µs each."""
+        """The mean F1 with all texts, 0 where there are none; looks at every text, as `most_similar`."""
         return float(np.mean(self._scores(text))) if len(self) else 0.0
 
     def _known(self, words: list[str]) -> array[int]:
@@ -209,7 +218,7 @@ class RougeIndex:
         return scores
 
     def _sort(self, shelf: _Shelf) -> None:
-        """Sorts a shelf's fresh texts into its postings; all shelves anew, by today's rarity, when the pool has doubled."""
+        """Sorts a shelf's fresh texts in; all shelves anew, by today's rarity, when the pool has doubled."""
         if len(self) >= 2 * self._ordered:
             self._reorder()
         else:
@@ -302,12 +311,14 @@ class _Bounds:
         if not reach:
             return _Plan(1, 0, 0, [])
         spans: list[Ints] = []
-        if length <= 4 * _RARE:  # longer ones scan: this table would be long, and few are the postings it could use
-            furthest = (
-                {n: int(self.reach(n)[0]) for n in set(reach)} if reach[0] <= 4 * _RARE else dict.fromkeys(reach, _FAR)
-            )
-            spans = [np.array([min(length, _FAR), min(furthest[n], _FAR) + 1], np.uint16) for n in reach]
+        if length <= 4 * _RARE:  # longer ones scan: their table would be long, and of little use
+            furthest = {other: self._furthest(other) for other in set(reach)}
+            spans = [np.array([length, furthest[other] + 1], np.uint16) for other in reach]
         return _Plan(self._shortest(length), reach[0], len(reach), spans)
+
+    def _furthest(self, length: int) -> int:
+        """The longest text that may match one of `length`, or more."""
+        return min(_FAR, int(self.reach(length)[0])) if length <= 4 * _RARE else _FAR
 
     def _shortest(self, length: int) -> int:
         other = max(1, int(length * self.threshold / (2 - self.threshold)) - 1)
@@ -322,7 +333,8 @@ class _Bounds:
 class _Shelf:
     """The texts of more than `size` / 2 and up to `size` tokens (the first shelf: of all up to `size`).
 
-    A text is a row here; `_numbers` says which of the pool it is. The first rows are in the postings, the others are fresh.
+    A text is a row here; `_numbers` says which of the pool it is. The first rows are in the postings, the others
+    are fresh.
     """
 
     def __init__(self, size: int, bounds: _Bounds) -> None:
@@ -363,8 +375,8 @@ class _Shelf:
         floor = max(0, lowest - slack)
         posted = self._posted(query, signature, floor)
         first = 0 if posted is None else self._postings.rows
-        parts = [*self._scan(first, signature, floor), *([] if posted is None else [posted])]
-        rows = np.concatenate(parts, dtype=np.intp) if parts else ()
+        parts = [_NO_ROWS if posted is None else posted, *self._scan(first, signature, floor)]
+        rows = np.concatenate(parts, dtype=np.intp)
         return self._bound(rows, signature, slack, least) if len(rows) else None
 
     def _posted(self, query: _Query, signature: Bits, floor: int) -> Ints | None:
@@ -374,7 +386,7 @@ class _Shelf:
         if 2 * entries > self._postings.rows or not query.spans:
             return None
         if not entries:
-            return np.zeros(0, np.uint32)
+            return _NO_ROWS
         rows = np.concatenate([self._postings.row[part] for part in slices])
         if self._bits == 64:
             signatures = np.concatenate([self._postings.signature[part] for part in slices])
@@ -400,7 +412,7 @@ class _Shelf:
         return _Candidates(self._numbers.take(rows[near]), overlap[near], lengths[near])
 
     def _least(self, length: int) -> tuple[Ints, int]:
-        """By length of the texts here, from the shortest, the least LCS that passes with a query; and the lowest of all."""
+        """By length of the texts here, the shortest first, the least LCS that passes; and the lowest of these."""
         known = self._leasts.get(length)
         if known is None:
             least = self._bounds.least(length, np.arange(self._shortest, self._longest + 1))
@@ -475,7 +487,8 @@ class _Postings:
         """Merges entries in; all are columns of equal length, or nothing."""
         keys = token.astype(np.int64) << 16 | reach
         order = np.argsort(keys, kind="stable")
-        counts = np.diff(np.frombuffer(self._starts, np.int64))
+        starts: Ints = np.frombuffer(self._starts, np.int64)
+        counts = starts[1:] - starts[:-1]
         old = np.repeat(np.arange(len(counts)), counts) << 16 | self._reach
         places = np.searchsorted(old, keys[order]) + np.arange(len(keys))
         stay = np.ones(len(old) + len(keys), np.bool_)
@@ -490,19 +503,19 @@ class _Postings:
 
 
 def _score(lcs: Any, length: Any, other: Any) -> Any:
-    """F1 of two texts with `lcs` > 0 tokens in common order; numbers or arrays, in the float operations of `rouge_score`."""
+    """F1 of texts with `lcs` > 0 tokens in common order, numbers or arrays, as `rouge_score` computes it."""
     precision, recall = lcs / length, lcs / other
     return 2 * precision * recall / (precision + recall)
 
 
 def _common(signatures: Bits, others: Bits) -> Ints:
     """How many bits are in both, by text."""
-    counts = np.bitwise_count(signatures & others)
+    counts: NDArray[Any] = np.bitwise_count(signatures & others)
     return counts if counts.ndim == 1 else np.einsum("ij->i", counts, dtype=np.uint32)
 
 
 def _marks(ids: list[int]) -> list[int]:
-    """The tokens, the second and later of the same made different, so that two texts share as many marks as tokens."""
+    """The tokens, repeats made different, so that two texts share at least as many marks as tokens."""
     if len(set(ids)) == len(ids):
         return ids
     times: dict[int, int] = {}

@@ -1,7 +1,8 @@
 """Is this a usable instruction? The rules of the lineage, one small function each, in the published order.
 
-Published (Self-Instruct `bootstrap_instructions.py`, Alpaca `generate_instruction.py`): 4 to 150 words; none of the words that
-ask for what a text model cannot do; not "Write a program"; first character neither punctuation nor outside ASCII.
+Published (Self-Instruct `bootstrap_instructions.py`, Alpaca `generate_instruction.py`): 4 to 150 words; none of the
+words that ask for what a text model cannot do; not "Write a program"; first character neither punctuation nor outside
+ASCII.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text import unicode_tokens
 
 SELF_INSTRUCT_WORDS = (
-    "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to",
+    "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot",
+    "go to",
 )  # fmt: skip
 ALPACA_WORDS = (*SELF_INSTRUCT_WORDS, "video", "audio", "music", "flowchart", "diagram")
 
@@ -30,7 +32,8 @@ class Settings(Section):
     min_words: Annotated[int, Field(ge=0)] = 4
     max_words: Annotated[int, Field(ge=1)] = 150
     words: Literal["spaces", "unicode"] = "spaces"
-    """What a word is: what stands between spaces (published), or a word of any script, a character where there are no spaces."""
+    """What a word is: what stands between spaces (published), or a word of any script, a character where there are no
+    spaces."""
     banned_words: tuple[str, ...] = SELF_INSTRUCT_WORDS
     """Whole words, whatever their capitals, that no instruction may hold."""
     programs: Literal["any_case", "exact", "allowed"] = "any_case"

@@ -1,7 +1,8 @@
 """Recipes by name: `self-instruct`, `alpaca`, and those of others by entry point.
 
 A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a module or object with
-`Options` (a pydantic model), `STAGES`, `PROMPTS` (names of its prompt files), `filter_defaults(options)` and `open(options, setting)`.
+`Options` (a pydantic model), `STAGES`, `PROMPTS` (names of its prompt files), `filter_defaults(options)` and
+`open(options, setting)`.
 """
 
 from __future__ import annotations
@@ -49,4 +50,4 @@ def open_recipe(config: RecipeConfig, setting: Setting) -> Recipe:
     Raises:
         ConfigError: no such recipe, or options that it does not take.
     """
-    return cast(Recipe, module_of(config.name).open(options_of(config), setting))
+    return cast("Recipe", module_of(config.name).open(options_of(config), setting))

@@ -2,9 +2,9 @@
 
     tasks   3 demonstrations, all seeds  ->  up to 16 new tasks in one answer
 
-Numbers are those of the released code (tatsu-lab/stanford_alpaca). With `strict` the recipe decides item for item as that code
-does on the same answers; every improvement is a switch. Kept tasks are never shown as demonstrations, as published, unless
-`kept_demonstrations` says so.
+Numbers are those of the released code (tatsu-lab/stanford_alpaca). With `strict` the recipe decides item for item as
+that code does on the same answers; every improvement is a switch. Kept tasks are never shown as demonstrations, as
+published, unless `kept_demonstrations` says so.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pydantic import Field, JsonValue, model_validator
 from selfinstruct import parse
 from selfinstruct.config import Section
 from selfinstruct.filters.validity import ALPACA_WORDS
-from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered, Sample, Seed
-from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, flawed, with_fewer
+from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, draw, flawed, with_fewer
 from selfinstruct.recipes.self_instruct import strictly, validity_defaults
+from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered, Sample, Seed
 
 STAGES = ("tasks",)
 PROMPTS = ("tasks",)
 
 LAST_NUMBER = 20
-"""The number at which the list ends, demonstrations included (`prompt.txt` asks for 20; the stop at 20 leaves 4 to 19)."""
+"""The number at which the list ends, demonstrations included (`prompt.txt` asks for 20; the stop at 20 leaves 4 to
+19)."""
 
 
 class Switches(Section):
@@ -36,7 +37,8 @@ class Switches(Section):
     anchored_stops: bool = True
     """Stop at number 20 at the start of a line only; the published "20." also fires in "in 2020." and "$120."."""
     recover_numbering: bool = True
-    """Read fields by their names; published: one slip in the numbers, or a `###` in an output, loses all that follows."""
+    """Read fields by their names; published: one slip in the numbers, or a `###` in an output, loses all that
+    follows."""
     any_script: bool = True
     """An instruction may begin with a letter of any script; published: dropped unless its first character is ASCII."""
     any_case_program: bool = True
@@ -44,7 +46,8 @@ class Switches(Section):
     normalise_noinput: bool = True
     """An input of `N/A`, `None` or `No input` means no input too; published: `<noinput>` alone."""
     check_instances: bool = True
-    """Drop tasks whose output is empty or equals the input, or that end in a colon; published: nothing looks at them."""
+    """Drop tasks whose output is empty or equals the input, or that end in a colon; published: nothing looks at
+    them."""
     skip_thinking: bool = True
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
@@ -109,11 +112,7 @@ class Alpaca:
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: seeds with an instance, each with its first (and kept tasks when asked for)."""
-        kept = rng.sample(pool.kept, min(self._options.kept_demonstrations, len(pool.kept)))
-        usable = [seed for seed in pool.seeds if seed.instances]
-        seeds = rng.sample(usable, self._options.demonstrations - len(kept))
-        tasks = [*kept, *seeds]
-        rng.shuffle(tasks)
+        tasks = draw(pool.kept, [seed for seed in pool.seeds if seed.instances], rng, self._options)
         return Plan("tasks", {"from": [task.id for task in tasks], "demonstrations": [_shown(task) for task in tasks]})
 
     def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:

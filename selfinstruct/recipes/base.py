@@ -48,7 +48,8 @@ class Recipe(Protocol):
     pooled: str
     """The stage whose samples join the pool."""
     expected: Mapping[str, float]
-    """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at the last."""
+    """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at
+    the last."""
     filters: Mapping[str, tuple[str, ...]]
     """The filters that judge the drafts of each stage, in order."""
 
@@ -81,6 +82,23 @@ class SamplingOptions(Section):
     def sampling(self, stop: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Sampling:
         """These options as a request carries them."""
         return Sampling(**self.model_dump(), stop=tuple(stop), extra=dict(extra or {}))
+
+
+class Demonstrations(Protocol):
+    """Options that say what a prompt shows."""
+
+    @property
+    def demonstrations(self) -> int: ...
+    @property
+    def kept_demonstrations(self) -> int: ...
+
+
+def draw(kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: Demonstrations) -> list[Sample | Seed]:
+    """What a prompt shows: kept ones first, filled up with seeds, then shuffled together (Self-Instruct)."""
+    shown: list[Sample | Seed] = [*rng.sample(kept, min(options.kept_demonstrations, len(kept)))]
+    shown += rng.sample(seeds, options.demonstrations - len(shown))
+    rng.shuffle(shown)
+    return shown
 
 
 def flawed(stage: str, instruction: str, text: str) -> Draft:

@@ -3,8 +3,9 @@
     instructions   8 demonstrations, up to 2 of them kept ones  ->  up to 7 new instructions
     instances      classification or not  ->  output first or input first  ->  one task with its instances
 
-Numbers are those of the released code (yizhongw/self-instruct); docs/recipes.md tells where they differ from the paper. With
-`strict` the recipe decides item for item as that code does on the same answers; every improvement is a switch.
+Numbers are those of the released code (yizhongw/self-instruct); docs/recipes.md tells where they differ from the
+paper. With `strict` the recipe decides item for item as that code does on the same answers; every improvement is a
+switch.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pydantic import Field, JsonValue, model_validator
 
 from selfinstruct import parse
 from selfinstruct.config import Section
+from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, draw, flawed, with_fewer
 from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered
-from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, flawed, with_fewer
 
 STAGES = ("instructions", "instances")
 PROMPTS = ("instructions", "classify", "input_first", "output_first")
@@ -32,7 +33,8 @@ class Switches(Section):
     """What is done better than published, each by name; `strict` turns all off."""
 
     anchored_stops: bool = True
-    """Stop at the number that ends the list at the start of a line only; the published "16." also fires in "in 2016."."""
+    """Stop at the number that ends the list at the start of a line only; the published "16." also fires in "in
+    2016."."""
     anchored_markers: bool = True
     """`Example`, `Output:`, `Input:` and `Class label:` count at the start of a line only; published: anywhere."""
     keep_before_truncation: bool = True
@@ -65,10 +67,11 @@ class Options(Section):
     )
     """Drawing new instructions."""
     classify: SamplingOptions = SamplingOptions(temperature=0)
-    """Asking whether a task is classification: 3 tokens of a completion (published), 16 in a chat, which may open with a quote
-    or a brace. Published top_p 0 is left out: at temperature 0 it changes nothing, and vLLM refuses it."""
+    """Asking whether a task is classification: 3 tokens of a completion (published), 16 in a chat, which may open
+    with a quote or a brace. Published top_p 0 is left out: at temperature 0 it changes nothing, and vLLM refuses it."""
     input_first: SamplingOptions = SamplingOptions(max_tokens=350, temperature=0, presence_penalty=1.5)
-    """Instances of other tasks (350; the released code gives 300 to a task that shares a batch with a classification)."""
+    """Instances of other tasks (350; the released code gives 300 to a task that shares a batch with a
+    classification)."""
     output_first: SamplingOptions = SamplingOptions(max_tokens=300, temperature=0, presence_penalty=1.5)
     """Instances of classification tasks (300)."""
     switches: Switches = Switches()
@@ -129,16 +132,16 @@ class SelfInstruct:
         self._switch = options.switches
         self._setting = setting
 
-    # -- plan ------------------------------------------------------------------------------------------------------------
+    # -- plan
+    # ------------------------------------------------------------------------------------------------------------
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: kept ones first drawn, filled up with seeds, then shuffled together."""
-        kept = rng.sample(pool.kept, min(self._options.kept_demonstrations, len(pool.kept)))
-        seeds = rng.sample(pool.seeds, self._options.demonstrations - len(kept))
-        ids = [sample.id for sample in kept] + [seed.id for seed in seeds]
-        shown = list(zip(ids, [_shown(item.instruction) for item in (*kept, *seeds)], strict=True))
-        rng.shuffle(shown)
-        return Plan("instructions", {"from": [id for id, _ in shown], "demonstrations": [text for _, text in shown]})
+        shown = draw(pool.kept, pool.seeds, rng, self._options)
+        return Plan(
+            "instructions",
+            {"from": [item.id for item in shown], "demonstrations": [_shown(item.instruction) for item in shown]},
+        )
 
     def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
         """Instances for each kept instruction."""
@@ -147,7 +150,8 @@ class SelfInstruct:
                 if outcome.sample is not None:
                     yield Plan("instances", {"instruction": outcome.sample.instruction}, parent=outcome.id)
 
-    # -- perform -----------------------------------------------------------------------------------------------------------
+    # -- perform
+    # -----------------------------------------------------------------------------------------------------------
 
     async def perform(self, job: Job, generate: Generate) -> list[Draft]:
         """Drafts of new instructions, or of one task with its instances."""

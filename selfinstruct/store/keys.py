@@ -13,7 +13,8 @@ TAG = "b2:"
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as escapes."""
+    """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as
+    escapes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         text.encode()

@@ -1,12 +1,12 @@
 """The ledger: everything a run is told, asks, is answered and decides, in one SQLite file.
 
-What was paid for is stored before anything else is done with it (`answer`); what follows from it, drafts, verdicts and the
-jobs planned next, is stored in one transaction (`settle`). The order of those transactions is numbered (`events`), so that
-the whole run can be derived again from the answers.
+What was paid for is stored before anything else is done with it (`answer`); what follows from it, drafts, verdicts
+and the jobs planned next, is stored in one transaction (`settle`). The order of those transactions is numbered
+(`events`), so that the whole run can be derived again from the answers.
 
-The file is in WAL mode with `synchronous=NORMAL`: a commit survives the death of the process at any instant; a power failure
-may take the last few commits, never the file's integrity. Reading while a run writes is safe; writing is for one process
-(`store.lock`).
+The file is in WAL mode with `synchronous=NORMAL`: a commit survives the death of the process at any instant; a power
+failure may take the last few commits, never the file's integrity. Reading while a run writes is safe; writing is for
+one process (`store.lock`).
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- writing ---------------------------------------------------------------------------------------------------------
+    # -- writing
+    # ---------------------------------------------------------------------------------------------------------
 
     def aim(self, target: int) -> None:
         """Set the number of tasks to keep."""
@@ -260,7 +261,8 @@ class Ledger:
                     self._db.execute("ROLLBACK")
                 raise
 
-    # -- reading ---------------------------------------------------------------------------------------------------------
+    # -- reading
+    # ---------------------------------------------------------------------------------------------------------
 
     def fact(self, key: str) -> str | None:
         """What the table `run` says under this key."""
@@ -335,8 +337,8 @@ class Ledger:
         """
         query = (
             "SELECT d.id, d.stage, d.instruction, d.instances, d.flaw, d.meta, d.kept, d.stayed, j.parent,"
-            " v.filter, v.reason, v.detail FROM drafts d JOIN jobs j ON j.number = d.job JOIN verdicts v ON v.draft = d.id"
-            " AND v.place = (SELECT max(place) FROM verdicts WHERE draft = d.id)"
+            " v.filter, v.reason, v.detail FROM drafts d JOIN jobs j ON j.number = d.job"
+            " JOIN verdicts v ON v.draft = d.id AND v.place = (SELECT max(place) FROM verdicts WHERE draft = d.id)"
             f" WHERE {where} ORDER BY d.rank LIMIT {int(limit)}"
         )
         return (_stored_draft(row) for row in self._rows(query, *values))
@@ -415,7 +417,7 @@ def _cure(said: str) -> str:
     if "readonly" in said or "unable to open" in said:
         return "cannot be written: check the folder's permissions and run again"
     if "locked" in said:
-        return "another program holds the ledger in a transaction: close it and run again; nothing that was settled is lost"
+        return "another program holds the ledger: close it and run again; nothing that was settled is lost"
     if "malformed" in said or "not a database" in said:
         return "damaged or not a ledger: restore it from a copy, or begin another run with --run"
     return f"{said}; nothing that was settled is lost"

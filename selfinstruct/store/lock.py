@@ -20,7 +20,7 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: another process holds it (the message names it), or the folder cannot be written.
     """
     try:
-        handle = open(folder / "lock", "a+", encoding="utf-8")
+        handle = (folder / "lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"{folder}: cannot be written: {error.strerror}; choose another folder with --output-dir"

@@ -1,6 +1,7 @@
 """The ledger's schema as numbered steps; `PRAGMA user_version` says how many a file has seen.
 
-A step once released is never edited: a change of schema is a further step. `docs/ledger.md` shows the tables with queries to paste.
+A step once released is never edited: a change of schema is a further step. `docs/ledger.md` shows the tables with
+queries to paste.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_open ON jobs (state, number) WHERE state <> 'settled';
 
--- What happened, in order: `target` (value: tasks to keep), `plan`, `settle`, `fail`, `retry`. Everything else derives from this and the answers.
+-- What happened, in order: `target` (value: tasks to keep), `plan`, `settle`, `fail`, `retry`.
+-- Everything else derives from this and the answers.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -60,7 +62,8 @@ CREATE TABLE events (
     at REAL NOT NULL
 );
 
--- Every answer that arrived, stored before anything else was done with it. key: hash of (job, canonical request, n-th time asked).
+-- Every answer that arrived, stored before anything else was done with it.
+-- key: hash of (job, canonical request, n-th time asked).
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
@@ -96,7 +99,8 @@ CREATE TABLE faults (
 
 CREATE INDEX faults_job ON faults (job);
 
--- What recipes made of answers. id: <job>.<position>. kept is 1 for samples; instances are as parsed, stayed those that were kept.
+-- What recipes made of answers. id: <job>.<position>. kept is 1 for samples;
+-- instances are as parsed, stayed those that were kept.
 CREATE TABLE drafts (
     job INTEGER NOT NULL,
     position INTEGER NOT NULL,

@@ -1,0 +1,187 @@
+"""What servers say, and what it means: wordings as the servers in use send them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from selfinstruct.backends.boundary import BODY_KEPT, NotFound, Server, error_of, read_error, retry_after
+from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
+
+HERE = Server("http://host/v1", "MY_KEY", "sk-secret")
+KEYLESS = Server("http://host/v1", "MY_KEY")
+
+
+def sorted_out(status: int, body: Any, server: Server = HERE, **headers: str) -> Any:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return error_of(read_error(status, named, content, server), server)
+
+
+def openai(message: str, code: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": code, **fields}}
+
+
+TOO_LONG = {
+    "openai": (400, openai("This model's maximum context length is 8192 tokens.", "context_length_exceeded")),
+    "vllm": (400, openai("This model's maximum context length is 4096 tokens. However, you requested 9000 tokens")),
+    "llama.cpp": (
+        400,
+        {"error": {"code": 400, "message": "request (1001 tokens) exceeds the available context size (512 tokens)",
+                   "type": "exceed_context_size_error"}},
+    ),
+    "sglang": (400, {"object": "error", "message": "The input (9 tokens) is longer than the model's context length"}),
+    "tgi": (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"}),
+    "anthropic": (400, {"type": "error", "error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}}),
+    "gemini": (400, [{"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number"}}]),
+    "groq": (413, openai("Request too large for model")),
+    "openai, over its tokens per minute": (429, openai("Request too large for gpt-4o on tokens per min (TPM)")),
+    "a proxy": (413, b"<html>Payload Too Large</html>"),
+}  # fmt: skip
+
+NO_QUOTA = {
+    "openai": (429, openai("You exceeded your current quota", "insufficient_quota")),
+    "openai, at its limit": (400, openai("Billing hard limit has been reached", "billing_hard_limit_reached")),
+    "deepseek": (402, openai("Insufficient Balance")),
+    "openrouter, in a 200": (200, {"error": {"code": 402, "message": "Insufficient credits"}}),
+    "anthropic": (400, {"error": {"message": "Your credit balance is too low to access the API"}}),
+}
+
+FILTERED = {
+    "azure": (400, openai("The response was filtered due to Azure's content management policy", "content_filter")),
+    "openai": (400, openai("Rejected by the safety system", "content_policy_violation")),
+    "openrouter": (403, {"error": {"code": 403, "message": "It requires moderation and your input was flagged"}}),
+}
+
+NO_MODEL = {
+    "openai": (404, openai("The model `gpt-9` does not exist or you do not have access to it.", "model_not_found")),
+    "vllm": (404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}}),
+    "ollama": (404, {"error": {"message": 'model "x" not found, try pulling it first', "type": "api_error"}}),
+    "deepseek": (400, openai("Model Not Exist")),
+    "openrouter": (400, {"error": {"message": "x is not a valid model ID", "code": 400}}),
+    "mistral": (400, {"object": "error", "message": "Invalid model: x", "type": "invalid_model"}),
+}
+
+TRANSIENT = {
+    "a timeout": (408, b"", "timeout"),
+    "a conflict": (409, b"", "conflict"),
+    "a crash": (500, openai("The server had an error"), "server_error"),
+    "a gateway's page": (502, b"<html>Bad gateway</html>", "server_error"),
+    "llama.cpp, loading": (503, {"error": {"code": 503, "message": "Loading model"}}, "server_error"),
+    "anthropic, overloaded": (529, {"error": {"message": "Overloaded"}}, "server_error"),
+    "an error in a 200": (200, {"error": {"message": "overloaded"}}, "error_object"),
+    "a gateway's 503 in a 200": (200, {"error": {"code": 503, "message": "No provider"}}, "server_error"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LONG)
+def test_a_prompt_that_is_too_long_is_refused_as_such(case: str) -> None:
+    error = sorted_out(*TOO_LONG[case])
+    assert isinstance(error, Refused)
+    assert error.kind == "prompt_too_long"
+
+
+@pytest.mark.parametrize("case", NO_QUOTA)
+def test_an_empty_account_stops_the_run(case: str) -> None:
+    error = sorted_out(*NO_QUOTA[case])
+    assert isinstance(error, EndpointError)
+    assert "quota" in str(error)
+
+
+@pytest.mark.parametrize("case", FILTERED)
+def test_a_content_filter_refuses_the_request_and_not_the_run(case: str) -> None:
+    error = sorted_out(*FILTERED[case])
+    assert isinstance(error, Refused)
+    assert error.kind == "content_filter"
+
+
+@pytest.mark.parametrize("case", NO_MODEL)
+def test_an_unknown_model_is_told_from_a_wrong_path(case: str) -> None:
+    error = sorted_out(*NO_MODEL[case])
+    assert isinstance(error, NotFound)
+    assert error.names_model
+
+
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, b"404 page not found", b"<html></html>"])
+def test_a_404_that_names_no_model_is_a_wrong_path(body: Any) -> None:
+    error = sorted_out(404, body)
+    assert isinstance(error, NotFound)
+    assert not error.names_model
+
+
+@pytest.mark.parametrize("case", TRANSIENT)
+def test_what_may_pass_is_worth_another_attempt(case: str) -> None:
+    status, body, kind = TRANSIENT[case]
+    error = sorted_out(status, body)
+    assert type(error) is Transient
+    assert error.kind == kind
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_named_by_its_variable_and_a_missing_one_asked_for(status: int) -> None:
+    assert "the key in MY_KEY was refused" in str(sorted_out(status, openai("Incorrect API key")))
+    assert "set MY_KEY" in str(sorted_out(status, openai("Incorrect API key"), KEYLESS))
+
+
+def test_a_key_that_the_server_repeats_is_not_passed_on() -> None:
+    error = sorted_out(500, openai("bad key sk-secret"))
+    assert "sk-secret" not in str(error) + error.body
+    assert "sk-secret" not in repr(HERE)
+
+
+def test_too_many_requests_is_a_rate_limit_with_the_pause_it_asks_for() -> None:
+    error = sorted_out(429, openai("Rate limit reached"), retry_after="7")
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 7.0
+
+
+def test_a_503_that_names_a_pause_is_a_rate_limit() -> None:
+    assert isinstance(sorted_out(503, b"", retry_after="2"), RateLimited)
+
+
+def test_a_pause_of_hours_stops_the_run_instead_of_sleeping_through_it() -> None:
+    error = sorted_out(429, openai("Daily limit"), retry_after="36000")
+    assert isinstance(error, EndpointError)
+    assert "600 minutes" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "dialect"),
+    [
+        ("This is a chat model and not supported in the v1/completions endpoint.", '"chat"'),
+        ("This is not a chat model and thus not supported in the v1/chat/completions endpoint.", '"completion"'),
+        ("default chat template is no longer allowed, so you must provide a chat template", '"completion"'),
+    ],
+)
+def test_a_model_asked_in_the_wrong_dialect_says_which_to_set(message: str, dialect: str) -> None:
+    error = sorted_out(404, openai(message))
+    assert isinstance(error, EndpointError)
+    assert f"set dialect = {dialect}" in str(error)
+
+
+def test_any_other_400_is_refused_with_what_the_server_said() -> None:
+    error = sorted_out(400, {"detail": [{"loc": ["body", "temperature"], "msg": "Input should be a number"}]})
+    assert isinstance(error, Refused)
+    assert (error.kind, str(error)) == ("bad_request", "Input should be a number (body.temperature)")
+
+
+def test_a_fault_keeps_the_start_of_a_long_body() -> None:
+    assert len(sorted_out(500, b"x" * 100_000).body) == BODY_KEPT
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3", 3.0),
+        ("0.25", 0.25),
+        ("-1", 0.0),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": text}, now=1445412480.0) == seconds
