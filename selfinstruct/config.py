@@ -22,13 +22,15 @@ from selfinstruct.errors import ConfigError
 
 Tree = dict[str, Any]
 Dialect = Literal["completion", "chat"]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+"""A list in TOML, a tuple here: frozen."""
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """A table of settings: frozen, strict about its keys."""
+    """A table of settings: frozen, strict about its keys and about types, so that `n = true` is not taken for 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
 class BackendConfig(Section):
@@ -52,7 +54,7 @@ class BackendConfig(Section):
     """Seconds to wait for one answer."""
     attempts: Annotated[int, Field(ge=1)] = 5
     """How often one request is tried before its job fails; rate limits are not counted."""
-    server_args: tuple[str, ...] = ()
+    server_args: Words = ()
     """Further arguments for a server that we start (`vllm`), such as `--max-model-len=4096`."""
     context: Annotated[int, Field(ge=256)] = 4096
     """Context length in tokens of a server that we start, prompt and answer together."""
@@ -65,6 +67,8 @@ class BackendConfig(Section):
     def _contradictions(self) -> BackendConfig:
         if self.kind == "scripted" and not self.script:
             raise ValueError("a scripted backend needs `script`, a file of answers")
+        if self.script and self.kind != "scripted":
+            raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
         if self.structured and self.dialect == "completion":
@@ -99,7 +103,7 @@ class RunConfig(Section):
     """Settle in the order of planning: the same result whatever the timing, for some throughput."""
     window: Annotated[int, Field(ge=1)] | None = None
     """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency."""
-    formats: tuple[str, ...] = ("alpaca", "jsonl")
+    formats: Words = ("alpaca", "jsonl")
     """What is written when the run ends."""
     patience: Annotated[int, Field(ge=1)] = 100
     """Jobs in a row that may keep nothing, or fail, before the run gives up."""
@@ -227,6 +231,8 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             yield f"unknown key `{place}`" + _nearest(model, problem["loc"])
+        elif problem["type"] == "missing":
+            yield f"`{place}` is missing"
         elif problem["type"] == "value_error":
             yield ((f"`{place}`: " if place else "") + problem["msg"].removeprefix("Value error, "))
         else:

@@ -12,8 +12,8 @@ feature: a job that was planned and not settled is performed again, and what it 
 ledger.
 
 Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice. When the
-last task is kept no request starts any more; those in flight may still arrive, for `grace` seconds, and are stored
-for a larger target.
+last task is kept, or the run ends otherwise, no request starts any more; those in flight may still arrive, for `grace`
+seconds, and are stored: for a larger target, or for the next time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.retry import Throttle, ask
-from selfinstruct.errors import EndpointError, Fault, Refused, UserError
+from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.text import storable
 
 Ending = Literal["complete", "interrupted", "exhausted", "barren", "failing"]
 """Why a run ended: the target is reached; it was told to stop; nothing more can be planned; too many jobs in a row kept
@@ -107,7 +108,8 @@ class Engine:
         ledger: open for writing.
         model: the name that requests carry.
         grace: seconds that requests in flight are still given when the run ends.
-        retry_only: perform what is open and plan nothing from the pool (`retry`).
+        again: perform these open jobs, whatever is kept by then, and plan nothing from the pool (`retry`); what
+            follows from them is performed while tasks are missing.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Engine:
         *,
         model: str,
         grace: float = 0.0,
-        retry_only: bool = False,
+        again: Collection[int] | None = None,
         throttle: Throttle | None = None,
     ) -> None:
         self.state = state
@@ -131,14 +133,18 @@ class Engine:
         self._concurrency = config.concurrency or 1
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
-        self.retry_only = retry_only
+        self.retry_only = again is not None
+        self._again = set(again or ())
+        """Of the jobs to perform again, those not yet settled."""
         self._throttle = throttle or Throttle()
         self._events: asyncio.Queue[Event | Arrived] = asyncio.Queue()
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._flying: Counter[str] = Counter()
-        """Stages of the jobs being performed."""
+        self._asking = 0
+        """Requests that the backend has been sent and has not answered."""
+        self._begun: Counter[str] = Counter()
+        """Stages of the jobs started and not yet settled."""
         self._open: Counter[str] = Counter()
         """Stages of the jobs planned and not yet settled."""
         self._held: dict[int, Arrived] = {}
@@ -146,7 +152,7 @@ class Engine:
         self._turns: deque[int] = deque()
         """With `ordered`: the numbers of open jobs, the next to be settled first."""
         self._failures = 0
-        """Jobs that failed in a row."""
+        """Jobs that failed in a row, since the engine was made: whoever runs it again has seen to what failed."""
         self._last_failure = ""
         self._stopping: Ending | None = None
 
@@ -170,17 +176,21 @@ class Engine:
             RunError: the ledger cannot be written.
         """
         for stored in self._ledger.jobs("planned"):
-            self._enqueue(stored.job)
+            if not self.retry_only or stored.job.number in self._again:
+                self._enqueue(stored.job)
         try:
             async for event in self._work():
                 yield event
-            ending = self._ending() or "exhausted"
-            async for event in self._drain(ending):
+            self._stopping = self._ending() or "exhausted"
+            async for event in self._drain():
                 yield event
+            # What arrived late may have completed a run that was stopped.
+            ending = self._ending() or "exhausted"
             yield Ended(ending, self.state.tasks, self._explain(ending))
         except EndpointError:
             # Others may be in flight that were sent while all was well.
-            async for event in self._drain("interrupted"):
+            self._stopping = "interrupted"
+            async for event in self._drain():
                 yield event
             raise
         finally:
@@ -189,21 +199,26 @@ class Engine:
     async def _work(self) -> AsyncIterator[Event]:
         for planned in self._plan_and_start():
             yield planned
-        while self._ending() is None and (self._tasks or self._held or not self._events.empty()):
-            async for event in self._next():
+        while self._ending() is None and (self._tasks or not self._events.empty()):
+            for event in self._see(await self._events.get()):
                 yield event
 
     # -- what is next
     # ------------------------------------------------------------------------------------------------------
 
     def _ending(self) -> Ending | None:
-        if self.state.complete and not (self.retry_only and self._open.total()):
+        if self.state.complete and not self._again:
             return "complete"
         if self._stopping is not None:
             return self._stopping
         if self._failures >= self.state.config.patience:
             return "failing"
-        return "barren" if self.state.barren >= self.state.config.patience else None
+        barren = self.state.barren >= self.state.config.patience and not self.retry_only
+        return "barren" if barren else None
+
+    def _wanted(self, job: Job) -> bool:
+        """Whether anything may still be asked for a job."""
+        return self._ending() is None and (not self.state.complete or job.number in self._again)
 
     def _explain(self, ending: Ending) -> str:
         if ending == "failing":
@@ -220,11 +235,14 @@ class Engine:
         self._start()
 
     def _plan(self) -> Job | None:
-        """Plan a job from the pool if the rules allow; a function of the settled state and the jobs open, not of
-        time."""
-        if self.retry_only or self._open.total() >= (self._window or self._concurrency):
+        """Plan a job from the pool if the rules allow.
+
+        A function of the settled state and the jobs open, not of time; with `ordered` not even of being stopped, for
+        another job may be settled before the run is continued.
+        """
+        if self.retry_only or (self._window is None and self._ending() is not None):
             return None
-        if self._expected(self._open) >= self._missing():
+        if self._open.total() >= (self._window or self._concurrency) or self._expected(self._open) >= self._missing():
             return None
         job = self.state.plan()
         if job is not None:
@@ -233,12 +251,12 @@ class Engine:
         return job
 
     def _start(self) -> None:
-        """Perform what waits, as far as slots are free and what is in flight will not suffice."""
-        while self._waiting and len(self._tasks) < self._concurrency:
-            if self._tasks and self._expected(self._flying) >= self._missing() and not self.retry_only:
+        """Perform what waits, as far as slots are free and what has begun will not suffice."""
+        while self._waiting and len(self._tasks) < self._concurrency and self._wanted(self._waiting[0]):
+            if self._tasks and not self.retry_only and self._expected(self._begun) >= self._missing():
                 return
             job = self._waiting.popleft()
-            self._flying[job.stage] += 1
+            self._begun[job.stage] += 1
             self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
 
     def _expected(self, jobs: Counter[str]) -> float:
@@ -291,53 +309,64 @@ class Engine:
             self._events.put_nowait(Faulted(job, fault, attempt))
 
         try:
-            completion = await ask(
-                self._backend, request, attempts=self._attempts, on_fault=on_fault, throttle=self._throttle
-            )
+            door = Door(lambda request: self._complete(job, request))
+            completion = await ask(door, request, attempts=self._attempts, on_fault=on_fault, throttle=self._throttle)
         except Refused as refusal:
             # Final, so it is an answer: stored, and not asked again.
-            return Completion(text=_storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
-        text = _storable(completion.text)
-        return completion if text == completion.text else completion.model_copy(update={"text": text})
+            return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
+        # What the recipe reads now is what it will read from the ledger.
+        said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
+        return completion.model_copy(update={name: storable(text) for name, text in said.items()})
+
+    async def _complete(self, job: Job, request: Request) -> Completion:
+        """One attempt at one request."""
+        if not self._wanted(job):
+            # The run has ended since the job was started: it stays planned, with the answers that it has.
+            raise asyncio.CancelledError
+        self._asking += 1
+        try:
+            return await self._backend.complete(request)
+        finally:
+            self._asking -= 1
 
     # -- settling
     # ----------------------------------------------------------------------------------------------------------
 
-    async def _next(self) -> AsyncIterator[Event]:
-        """Wait for whatever comes, and settle what may be settled."""
-        event = await self._events.get()
+    def _see(self, event: Event | Arrived) -> Iterator[Event]:
+        """Pass on what happened; what has arrived is settled, if it may be, and what follows is planned and started."""
         if not isinstance(event, Arrived):
             if not isinstance(event, Ended):
                 yield event
             return
-        self._landed(event)
-        for arrived in self._settleable(event):
-            yield self._settle(arrived)
-            if self._ending() is not None:
-                return
-            # After each, not after all: with `ordered` a job is planned from the pool as this one left it.
-            for planned in self._plan_and_start():
-                yield planned
-
-    def _landed(self, arrived: Arrived) -> None:
-        self._tasks.pop(arrived.job.number, None)
-        self._flying[arrived.job.stage] -= 1
-        error = arrived.error
-        if error is not None and not isinstance(error, Fault):
+        self._tasks.pop(event.job.number, None)
+        if isinstance(event.error, EndpointError) and self._stopping is not None:
+            return
+        if event.error is not None and not isinstance(event.error, Fault):
             # Nothing more will succeed, or a bug: the job stays planned, and the run can be continued.
-            raise error
+            raise event.error
+        for ready in self._settleable(event):
+            yield self._settle(ready)
+            # After each, not after all: with `ordered` a job is planned from the pool as this one left it.
+            yield from self._plan_and_start()
+        # A slot is free, even if with `ordered` it was not this one's turn.
+        self._start()
 
     def _settleable(self, arrived: Arrived) -> Iterator[Arrived]:
+        """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
+        are stored, and it is settled when the run goes further."""
         if self._window is None:
-            yield arrived
+            if self._ending() in (None, "interrupted"):
+                yield arrived
             return
         self._held[arrived.job.number] = arrived
-        while self._turns and self._turns[0] in self._held:
+        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted"):
             yield self._held.pop(self._turns.popleft())
 
     def _settle(self, arrived: Arrived) -> Event:
         job, error = arrived.job, arrived.error
         self._open[job.stage] -= 1
+        self._begun[job.stage] -= 1
+        self._again.discard(job.number)
         if isinstance(error, Fault):
             self._failures += 1
             self._last_failure = str(error)
@@ -354,43 +383,31 @@ class Engine:
     # -- ending
     # ------------------------------------------------------------------------------------------------------------
 
-    async def _drain(self, ending: Ending) -> AsyncIterator[Event]:
-        """Give what is in flight its grace: answers are stored, and settled too unless the target is reached."""
+    async def _drain(self) -> AsyncIterator[Event]:
+        """Give the requests in flight their grace."""
         began = time.monotonic()
-        while self._tasks or not self._events.empty():
+        while self._asking or not self._events.empty():
             # A second `stop` ends the grace while we wait.
             left = began + self._grace - time.monotonic()
             try:
-                event = await asyncio.wait_for(self._events.get(), max(0.0, left))
+                waiting = self._events.empty()
+                event = await asyncio.wait_for(self._events.get(), left) if waiting else self._events.get_nowait()
             except TimeoutError:
                 return
-            if isinstance(event, Arrived):
-                for settled in self._late(event, settle=ending != "complete"):
-                    yield settled
-            elif not isinstance(event, Ended):
-                yield event
-
-    def _late(self, arrived: Arrived, *, settle: bool) -> Iterator[Event]:
-        """What becomes of a job that arrives when the run is ending."""
-        self._tasks.pop(arrived.job.number, None)
-        self._flying[arrived.job.stage] -= 1
-        if isinstance(arrived.error, UserError) or not settle:
-            return
-        if arrived.error is not None and not isinstance(arrived.error, Fault):
-            raise arrived.error
-        for ready in self._settleable(arrived):
-            yield self._settle(ready)
-            if self.state.complete:
-                return
-            # With `ordered` what is planned next depends on nothing but what is settled, not on being stopped here.
-            while self._window is not None and (job := self._plan()) is not None:
-                yield Planned(job)
+            for seen in self._see(event):
+                yield seen
 
     async def _cancel(self) -> None:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
+
+
+class Door(NamedTuple):
+    """The backend as one job reaches it; shut once the run has ended."""
+
+    complete: Callable[[Request], Awaitable[Completion]]
 
 
 Answer = Callable[[Job, Request, str, int], Awaitable[Completion]]
@@ -456,9 +473,3 @@ def make_request(
         answer_schema=answer_schema,
     )
     return request, canonical(request.model_dump(mode="json", exclude_defaults=True))
-
-
-def _storable(text: str) -> str:
-    """Text that can be written as UTF-8: a lone surrogate, which JSON can smuggle in, becomes the replacement
-    character."""
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if not text.isascii() else text

@@ -1,7 +1,10 @@
 """A model's text to fields: pure functions that never guess.
 
 What cannot be read is returned as a `Piece` with its flaw, so that nothing a model wrote goes missing without a reason.
-Each function has the published behaviour (Self-Instruct, Alpaca: `reference` in docs/recipes.md) and, by switch, ours.
+Each function has the published behaviour (Self-Instruct, Alpaca: docs/recipes.md) and, by switch, ours.
+
+No two parts of a pattern that stand side by side can match the same character, so that each takes time in proportion to
+the text, whatever a model wrote.
 """
 
 from __future__ import annotations
@@ -9,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from selfinstruct.records import Instance, Reason
+from selfinstruct.text import storable
 
 
 class Piece(NamedTuple):
@@ -22,7 +27,7 @@ class Piece(NamedTuple):
 
 
 class Triple(NamedTuple):
-    """One Alpaca task read from an answer; with a flaw, `instruction` holds the raw text."""
+    """One Alpaca task read from an answer; with a flaw, `instruction` holds the task as it was written."""
 
     instruction: str
     input: str = ""
@@ -52,20 +57,15 @@ def published_instructions(text: str, *, truncated: bool) -> list[Piece]:
     return [Piece(piece, Reason.TRUNCATED if truncated else None) for piece in pieces]
 
 
-def numbered_instructions(
-    text: str, *, truncated: bool, opened: bool, keep_before_truncation: bool, keep_capitals: bool
-) -> list[Piece]:
+def numbered_instructions(text: str, *, truncated: bool, opened: bool, keep_before_truncation: bool) -> list[Piece]:
     """Instructions from a numbered list.
 
     Args:
         opened: the prompt ended in a number, so the text before the first number is an item and not a preamble.
         keep_before_truncation: an answer that was cut loses its last item only.
-        keep_capitals: leave capitals as they are.
     """
     first, *rest = _NUMBER.split(text)
     pieces = [piece for piece in (_tidy(p) for p in ([first, *rest] if opened else rest)) if piece]
-    if not keep_capitals:
-        pieces = [piece.capitalize() for piece in pieces]
     lost = slice(-1, None) if keep_before_truncation else slice(None)
     cut = set(range(len(pieces))[lost]) if truncated else set()
     return [Piece(piece, Reason.TRUNCATED if i in cut else None) for i, piece in enumerate(pieces)]
@@ -103,25 +103,26 @@ def is_yes(text: str) -> bool:
 # ---------------------------------------------------------------------------------------------------------------
 
 _PUBLISHED_EXAMPLE = re.compile(r"Example\s?\d*\.?")
-_PUBLISHED_OUTPUT = re.compile(r"Output\s*\d*\s*:")
-_PUBLISHED_INPUT = re.compile(r"Input\s*\d*\s*:")
-_EXAMPLE = re.compile(r"^[ \t*#]*Example[ \t]?\d*[.:]?[ \t*]*$", re.MULTILINE)
-_OUTPUT = re.compile(r"^[ \t*]*Output[ \t]*\d*[ \t]*:[*]*", re.MULTILINE)
-_INPUT = re.compile(r"^[ \t*]*Input[ \t]*\d*[ \t]*:[*]*", re.MULTILINE)
+_PUBLISHED_OUTPUT = re.compile(r"Output\s*(?:\d+\s*)?:")
+_PUBLISHED_INPUT = re.compile(r"Input\s*(?:\d+\s*)?:")
 _PUBLISHED_LABEL = re.compile(r"Class label:")
+_EXAMPLE = re.compile(r"^[ \t*#]*Example(?:[ \t]?\d+[ \t*]*(?:[.:)][ \t*]*|$)|[.:]?[ \t*]*$)", re.MULTILINE)
+_OUTPUT = re.compile(r"^[ \t*]*Output[ \t]*(?:\d+[ \t]*)?:[*]*", re.MULTILINE)
+_INPUT = re.compile(r"^[ \t*]*Input[ \t]*(?:\d+[ \t]*)?:[*]*", re.MULTILINE)
 _LABEL = re.compile(r"^[ \t*]*Class label[ \t]*:[*]*", re.MULTILINE)
-_FIELD = re.compile(r"\A[ \t*]*Input[ \t]*\d*[ \t]*:[*]*", re.MULTILINE)
 _NO_INPUT = frozenset(
     {"<noinput>", "noinput", "no input", "none", "n/a", "na", "-", "(none)", "(no input)", "no input needed"}
 )
 
 
-def input_first(text: str, *, anchored: bool) -> list[Instance]:
+def input_first(text: str, *, anchored: bool, opened: bool = True) -> list[Instance]:
     """Instances of a task that is no classification (Self-Instruct, `Example`, `Input:`, `Output:`).
 
     Args:
         anchored: markers count only at the start of a line. As published they count anywhere, so that the word
             "Examples" inside an output splits it.
+        opened: the answer continues the prompt, so the text before the first marker belongs to an instance and is
+            no preamble.
 
     Returns:
         the instances in order, unchecked; none when no marker is found.
@@ -129,21 +130,22 @@ def input_first(text: str, *, anchored: bool) -> list[Instance]:
     example, output = (_EXAMPLE, _OUTPUT) if anchored else (_PUBLISHED_EXAMPLE, _PUBLISHED_OUTPUT)
     text = text.strip()
     if example.search(text):
-        blocks = [block.strip() for block in example.split(text) if block.strip()]
+        first, *rest = example.split(text)
+        blocks = [first, *rest] if opened or output.search(first) else rest
     elif output.search(text):
         blocks = [text]
     else:
         blocks = []
-    return [_input_output(block, anchored=anchored) for block in blocks]
+    return [_input_output(block.strip(), anchored=anchored, opened=opened) for block in blocks if block.strip()]
 
 
-def _input_output(block: str, *, anchored: bool) -> Instance:
+def _input_output(block: str, *, anchored: bool, opened: bool) -> Instance:
     """Text before the first `Output:` and after it, up to a following `Input:`; all is output when there is none."""
     output_mark, input_mark = (_OUTPUT, _INPUT) if anchored else (_PUBLISHED_OUTPUT, _PUBLISHED_INPUT)
-    parts = output_mark.split(block)
-    given, made = ("", block.strip()) if len(parts) == 1 else (parts[0].strip(), parts[1].strip())
-    made = input_mark.split(made)[0].strip()
-    opening = input_mark.match(given)
+    parts = output_mark.split(block, maxsplit=2)
+    given, made = ("", block) if len(parts) == 1 else (parts[0].strip(), parts[1].strip())
+    made = input_mark.split(made, maxsplit=1)[0].strip()
+    opening = input_mark.match(given) if opened else input_mark.search(given)
     return Instance(input=(given[opening.end() :] if opening else given).strip(), output=made)
 
 
@@ -157,16 +159,17 @@ def output_first(text: str, *, anchored: bool) -> list[Instance]:
     instances = []
     for block in blocks:
         label, _, rest = block.strip().partition("\n")
-        given = _FIELD.sub("", rest.strip(), count=1) if anchored else rest
-        instances.append(Instance(input=given.strip(), output=label.strip()))
+        given = rest.strip()
+        if anchored and (opening := _INPUT.match(given)):
+            given = given[opening.end() :].strip()
+        instances.append(Instance(input=given, output=label.strip()))
     return instances
 
 
-def without_noinput(instance: Instance) -> Instance:
-    """The instance with an input such as `<noinput>`, `N/A` or `None` taken for what it means: no input."""
-    if instance.input.strip().lower() in _NO_INPUT:
-        return Instance(input="", output=instance.output)
-    return instance
+def without_noinput(given: str, *, published: bool = False) -> str:
+    """An input as it is meant: "" for `<noinput>` and, unless only what is published counts, for `N/A` or `None`."""
+    said = given.strip().lower()
+    return "" if said == "<noinput>" or (not published and said in _NO_INPUT) else given
 
 
 # -- whole tasks
@@ -185,22 +188,28 @@ def published_triples(text: str, *, first: int, truncated: bool) -> list[Triple]
         if truncated and number == first + len(pieces) - 1:
             triples.append(Triple(piece.strip(), flaw=Reason.TRUNCATED))
             continue
-        parts = re.split(rf"{number}\.\s+(Instruction|Input|Output):", piece)
+        # A piece without its number needs no pattern made for it, of which an answer of a megabyte has many.
+        marked = piece.count(f"{number}.") >= 3
+        parts = re.split(rf"{number}\.\s+(Instruction|Input|Output):", piece) if marked else []
         if len(parts) != 7:
             triples.append(Triple(piece.strip(), flaw=Reason.NUMBERING_SLIP))
             continue
-        given = parts[4].strip()
-        triples.append(Triple(parts[2].strip(), "" if given.lower() == "<noinput>" else given, parts[6].strip()))
+        given = without_noinput(parts[4].strip(), published=True)
+        triples.append(Triple(parts[2].strip(), given, parts[6].strip()))
     return triples
 
 
 _FIELDS = re.compile(
-    r"^[ \t*#]*(\d+)?[ \t]*[.)]?[ \t*]*(Instruction|Input|Output)[ \t]*:[*]*", re.MULTILINE | re.IGNORECASE
+    r"^[ \t*#]*(?:(?P<number>\d+)[ \t]*(?:[.)*][ \t*]*)?)?(?P<name>Instruction|Input|Output)[ \t]*:[*]*",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
 def triples(text: str, *, first: int, truncated: bool, opened: bool) -> list[Triple]:
     """Tasks read by their field names, whatever their numbers: a slip costs nothing, `###` inside an output neither.
+
+    Each `Instruction:` begins a task, and the first `Input:` and `Output:` after it are its fields; further ones are
+    text, such as an output that shows what a program reads and prints.
 
     Args:
         first: the number expected of the first task.
@@ -208,35 +217,42 @@ def triples(text: str, *, first: int, truncated: bool, opened: bool) -> list[Tri
     """
     if opened:
         text = f"{first}. Instruction:{text}"
-    _, *parts = _FIELDS.split(text)
-    fields = [
-        (number, name.capitalize(), body)
-        for number, name, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
-    ]
-    starts = [i for i, (_, name, _) in enumerate(fields) if name == "Instruction"]
-    found = [fields[a:b] for a, b in zip(starts, [*starts[1:], len(fields)], strict=True)]
-    read = [_triple(group, expected=first + i) for i, group in enumerate(found)]
-    if truncated and read:
-        read[-1] = Triple(read[-1].instruction, flaw=Reason.TRUNCATED)
+    starts = [mark.start() for mark in _FIELDS.finditer(text) if _name(mark) == "instruction"]
+    read = []
+    for number, (start, end) in enumerate(pairwise([*starts, len(text)]), start=first):
+        lost = truncated and end == len(text)
+        whole = text[start:end]
+        read.append(Triple(_ended(whole), flaw=Reason.TRUNCATED) if lost else _triple(whole, expected=number))
     return read
 
 
-def _triple(fields: list[tuple[str | None, str, str]], *, expected: int) -> Triple:
-    number, _, instruction = fields[0]
-    named = {name: body for _, name, body in reversed(fields)}
-    if "Output" not in named:
-        return Triple(_ended(instruction), flaw=Reason.UNPARSEABLE)
+def _triple(text: str, *, expected: int) -> Triple:
+    """One task; `text` begins with its `Instruction:`."""
+    found: dict[str, re.Match[str]] = {}
+    for mark in _FIELDS.finditer(text):
+        found.setdefault(_name(mark), mark)
+    if "output" not in found:
+        return Triple(_ended(text), flaw=Reason.UNPARSEABLE)
+    ends = [*(mark.start() for mark in list(found.values())[1:]), len(text)]
+    body = {name: _ended(text[mark.end() : end]) for (name, mark), end in zip(found.items(), ends, strict=True)}
+    number = found["instruction"]["number"]
     return Triple(
-        _SPACE.sub(" ", _ended(instruction)),
-        _ended(named.get("Input", "")),
-        _ended(named["Output"]),
-        recovered=number is None or int(number) != expected,
+        _SPACE.sub(" ", body["instruction"]),
+        body.get("input", ""),
+        body["output"],
+        recovered=number is None or number.lstrip("0") != str(expected),
     )
+
+
+def _name(mark: re.Match[str]) -> str:
+    return mark["name"].lower()
 
 
 def _ended(body: str) -> str:
     """A field's text without the `###` that closes its task."""
-    return re.sub(r"(?:\A|\n)[ \t]*#{3,}\Z", "", body.rstrip()).strip()
+    body = body.strip()
+    above, _, last = body.rpartition("\n")
+    return above.rstrip() if len(last.strip()) >= 3 and not last.strip().strip("#") else body
 
 
 # -- JSON
@@ -251,8 +267,16 @@ def json_object(text: str) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
-            return value
+            # An escape can stand for half a surrogate pair, which no file and no server takes.
+            return dict(json.loads(storable(json.dumps(value, ensure_ascii=False)))) if "\\u" in text else value
     return None
+
+
+def json_text(value: Any) -> str:
+    """A field of a JSON answer as text: null is "", and what should have been text is shown as it was written."""
+    if value is None:
+        return ""
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _braces(text: str, most: int = 8) -> Iterator[int]:

@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct.config import Dialect
-from selfinstruct.errors import PromptError
+from selfinstruct.config import Dialect, build
+from selfinstruct.errors import ConfigError, PromptError
 from selfinstruct.records import Message, Record, Rendered
 from selfinstruct.resources import find
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import SandboxedEnvironment
 
-_FRONT = re.compile(r"\A\+\+\+\n(.*?)^\+\+\+\n", re.DOTALL | re.MULTILINE)
-_ROLE = re.compile(r"^=== (system|user|assistant)\n", re.MULTILINE)
+_FRONT = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*\n", re.DOTALL | re.MULTILINE)
+_ROLE = re.compile(r"^===[ \t]*(\w+)[ \t]*(?:\n|\Z)", re.MULTILINE)
+_ROLES = ("system", "user", "assistant")
 
 
 class FrontMatter(Record):
@@ -50,53 +53,80 @@ class Prompt:
         front = _FRONT.match(text)
         if front is None:
             raise PromptError(f"{where}: a prompt file begins with front matter between two lines of +++")
-        try:
-            self.front = FrontMatter.model_validate(tomllib.loads(front[1]))
-        except ValueError as error:
-            raise PromptError(f"{where}: front matter: {str(error).splitlines()[0]}") from None
-        opening, *turns = _ROLE.split(text[front.end() :])
-        if turns and opening.strip():
-            raise PromptError(f"{where}: text before the first role line")
-        self._check_variables([opening, *turns[1::2]])
-        self._text = None if turns else self._compile(opening)
-        self._turns = [(role, self._compile(body)) for role, body in zip(turns[::2], turns[1::2], strict=True)]
+        self.front = _front_matter(front[1], where)
+        turns = list(self._turns(text, front.end()))
+        self._check_variables(body for _, body in turns)
+        self._bodies = [(role, self._compile(body)) for role, body in turns]
 
     def render(self, **values: Any) -> Rendered:
         """The prompt with its variables filled in: text, or messages for a chat prompt.
 
         Raises:
-            PromptError: a variable is missing.
+            PromptError: a variable is missing, or the template does what cannot be done.
         """
-        from jinja2 import TemplateError
+        with self._boundary():
+            rendered = [(role, str(body.render(values))) for role, body in self._bodies]
+        if rendered[0][0] is None:
+            return rendered[0][1]
+        return tuple(Message(role=role, content=content) for role, content in rendered if role is not None)
 
-        try:
-            if self._text is not None:
-                return str(self._text.render(values))
-            return tuple(Message(role=role, content=body.render(values)) for role, body in self._turns)
-        except TemplateError as error:
-            raise PromptError(f"{self.where}: {error}") from None
+    def _turns(self, text: str, start: int) -> Iterator[tuple[str | None, str]]:
+        """Each role with its template; one without a role for a completion.
 
-    def _compile(self, body: str) -> Any:
-        from jinja2 import TemplateError
+        The lines above a template stand in it as a comment, so that messages name the line of the file.
+        """
+        marks = list(_ROLE.finditer(text, start))
+        if not marks:
+            yield None, _above(text, start) + text[start:].removesuffix("\n")
+            return
+        if text[start : marks[0].start()].strip():
+            raise PromptError(f"{self.where}: text before the first role line")
+        for mark, end in zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True):
+            if mark[1] not in _ROLES:
+                raise PromptError(f"{self.where}: no role {mark[1]!r}: a line === opens one of {', '.join(_ROLES)}")
+            # One newline at the end of the text belongs to the file, not to the prompt.
+            yield mark[1], _above(text, mark.end()) + text[mark.end() : end].removesuffix("\n")
 
-        # One newline at the end of the text belongs to the file, not to the prompt.
-        try:
-            return _environment().from_string(body.removesuffix("\n"))
-        except TemplateError as error:
-            raise PromptError(f"{self.where}: {error}") from None
+    def _compile(self, body: str) -> Template:
+        with self._boundary():
+            return _environment().from_string(body)
 
     def _check_variables(self, bodies: Iterable[str]) -> None:
-        from jinja2 import TemplateError, meta
+        from jinja2 import meta
 
-        try:
+        with self._boundary():
             used = set().union(*(meta.find_undeclared_variables(_environment().parse(body)) for body in bodies))
-        except TemplateError as error:
-            raise PromptError(f"{self.where}: {error}") from None
         declared = set(self.front.variables)
         if used != declared:
             raise PromptError(
                 f"{self.where}: declares {sorted(declared)} but uses {sorted(used)}: name the same variables in both"
             )
+
+    @contextmanager
+    def _boundary(self) -> Iterator[None]:
+        """Turn what a template does wrong, when it is read or when it is rendered, into one line."""
+        from jinja2 import TemplateError, TemplateSyntaxError
+
+        try:
+            yield
+        except TemplateSyntaxError as error:
+            raise PromptError(f"{self.where}: line {error.lineno}: {error.message}") from None
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise PromptError(f"{self.where}: {error}") from None
+
+
+def _front_matter(text: str, where: str) -> FrontMatter:
+    try:
+        return build(FrontMatter, tomllib.loads(text), where=f"{where}: front matter")
+    except tomllib.TOMLDecodeError as error:
+        raise PromptError(f"{where}: front matter: {error}") from None
+    except ConfigError as error:
+        raise PromptError(str(error)) from None
+
+
+def _above(text: str, start: int) -> str:
+    """A comment as long as what stands above, in lines."""
+    return "{#" + "\n" * text.count("\n", 0, start) + "+#}"
 
 
 @cache
@@ -125,7 +155,7 @@ def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path
     for name in names:
         path = find(f"prompts/{recipe}/{name}.{dialect}.md", folder)
         try:
-            texts[name] = path.read_text(encoding="utf-8")
+            texts[name] = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"{path}: cannot be read: {error}") from None
         Prompt(texts[name], where=str(path))

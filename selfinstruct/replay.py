@@ -16,7 +16,7 @@ from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
 from selfinstruct.runs import RunState, resolve, stored_config
 from selfinstruct.store.keys import answer_key, canonical
-from selfinstruct.store.ledger import Event, Ledger
+from selfinstruct.store.ledger import Event, Ledger, StoredDraft
 
 FILTERED_FROM = "filtered_from"
 """Fact of a ledger whose drafts were judged again: the run that it was copied from."""
@@ -36,12 +36,23 @@ class Verifier:
         self._model = ledger.fact("model") or ""
         self._filtered = ledger.fact(FILTERED_FROM) is not None
         self._jobs = {stored.job.number: stored for stored in ledger.jobs()}
-        self._expected: deque[Job] = deque()
-        """Jobs that the last settlements have planned and the ledger has not shown yet."""
+        self._dropped: set[str] = set()
+        """Drafts dropped so far, for a ledger that was filtered."""
+        self._states: dict[int, str] = {}
+        """What the events say of each job."""
+        self._ranks = 0
+        """Drafts seen so far."""
+        self._expected: deque[tuple[int, Job]] = deque()
+        """Jobs that the last settlements have planned and the ledger has not shown yet, each with the one that it
+        follows."""
 
     async def run(self) -> AsyncIterator[str]:
         """Every difference between what is stored and what is derived."""
         for event in self._ledger.events():
+            if event.job is not None:
+                if event.kind != "plan" and event.job not in self._states:
+                    yield f"job {event.job}: {_STATES[event.kind]} without having been planned"
+                self._states[event.job] = _STATES[event.kind]
             if event.kind == "target":
                 self._state.target = None if self._filtered else event.value
             elif event.kind == "plan":
@@ -52,8 +63,8 @@ class Verifier:
                     yield difference
             elif event.kind == "fail":
                 self._state.fail(self._job(event))
-        if self._expected:
-            yield f"job {self._expected[0].number}: follows from what was settled, but was never planned"
+        for difference in self._left_over():
+            yield difference
 
     def _job(self, event: Event) -> Job:
         if event.job not in self._jobs:
@@ -64,13 +75,17 @@ class Verifier:
         stored = self._job(event)
         if self._filtered:
             return
-        if self._jobs[stored.number].after is not None:
-            derived = self._expected.popleft() if self._expected else None
-        else:
-            derived = self._state.plan()
-        if derived is None or _plain(derived) != _plain(stored):
-            found = "nothing" if derived is None else f"{_plain(derived)!r:.120}"
-            yield f"job {stored.number}: planned as {_plain(stored)!r:.120}, derived as {found}"
+        derived: tuple[int | None, Job | None] = (None, None)
+        if self._expected:
+            derived = self._expected.popleft()
+        elif self._jobs[stored.number].after is None:
+            derived = (None, self._state.plan())
+        if canonical(derived) != canonical([self._jobs[stored.number].after, stored]):
+            found = f"{canonical(derived[1]):.120}" if derived[1] else "nothing"
+            yield f"job {stored.number}: planned as {canonical(stored):.120}, derived as {found}"
+            if derived[1] is not None and derived[1].number == stored.number:
+                # What follows is derived from what should have been.
+                self._jobs[stored.number] = self._jobs[stored.number]._replace(job=derived[1])
 
     async def _settle(self, event: Event) -> AsyncIterator[str]:
         job = self._job(event)
@@ -82,13 +97,35 @@ class Verifier:
         except Fault as fault:
             yield f"job {job.number}: settled, but its answers end it with {fault.kind}"
             return
-        outcomes, follow_ups = self._state.settle(job, drafts)
-        if not self._filtered:
-            self._expected.extend(follow_ups)
-        stored = [_as_stored(self._ledger, draft.id) for draft in self._ledger.drafts("d.job = ?", job.number)]
-        derived = [_as_derived(outcome) for outcome in outcomes]
+        if self._filtered:
+            outcomes = _judge(self._state, job, drafts, self._dropped)
+        else:
+            outcomes, follow_ups = self._state.settle(job, drafts)
+            self._expected.extend((job.number, follow_up) for follow_up in follow_ups)
+        stored = [_as_stored(self._ledger, draft) for draft in self._ledger.drafts("d.job = ?", job.number)]
+        derived = [_as_derived(outcome, rank) for rank, outcome in enumerate(outcomes, start=self._ranks + 1)]
+        self._ranks += len(stored)
         if [canonical(one) for one in stored] != [canonical(one) for one in derived]:
             yield f"job {job.number}: " + _first_difference(stored, derived)
+
+    def _left_over(self) -> Iterator[str]:
+        """What the events do not account for."""
+        if self._expected:
+            yield f"job {self._expected[0][1].number}: follows from what was settled, but was never planned"
+        for number, stored in self._jobs.items():
+            if (told := self._states.get(number, "never planned")) != stored.state:
+                yield f"job {number}: stored as {stored.state}, but by its events {told}"
+        if (drafts := self._ledger.count("drafts")) != self._ranks:
+            yield f"{drafts} drafts stored, {self._ranks} of settled jobs"
+        if strays := self._ledger.count("verdicts", "draft NOT IN (SELECT id FROM drafts)"):
+            yield f"{strays} verdicts on drafts that are not there"
+        for id, key, job, nth, request in self._ledger.query("SELECT id, key, job, nth, request FROM answers"):
+            if key != answer_key(job, request, nth):
+                yield f"answer {id} of job {job}: its request is not the one that it is stored under"
+
+
+_STATES = {"plan": "planned", "retry": "planned", "settle": "settled", "fail": "failed"}
+"""What each event makes of its job."""
 
 
 async def perform(state: RunState, ledger: Ledger, model: str, job: Job) -> list[Draft]:
@@ -108,20 +145,25 @@ async def perform(state: RunState, ledger: Ledger, model: str, job: Job) -> list
     return await state.recipe.perform(job, Asking(job, model, state.config.backend.extra, answer))
 
 
-def _plain(job: Job) -> str:
-    return canonical([job.number, job.stage, job.parent, job.payload])
+def _as_stored(ledger: Ledger, stored: StoredDraft) -> dict[str, Any]:
+    [[rank]] = ledger.query("SELECT rank FROM drafts WHERE id = ?", stored.id)
+    return {
+        "id": stored.id,
+        "rank": rank,
+        "draft": stored.draft.model_dump(mode="json"),
+        "stayed": [instance.model_dump() for instance in stored.stayed] if stored.kept else None,
+        "verdicts": ledger.verdicts(stored.id),
+    }
 
 
-def _as_stored(ledger: Ledger, id: str) -> dict[str, Any]:
-    stored = next(ledger.drafts("d.id = ?", id))
-    stayed = [i.model_dump() for i in stored.stayed] if stored.kept else None
-    return {"id": id, "draft": stored.draft.model_dump(mode="json"), "stayed": stayed, "verdicts": ledger.verdicts(id)}
-
-
-def _as_derived(outcome: Outcome) -> dict[str, Any]:
-    stayed = None if outcome.sample is None else [i.model_dump() for i in outcome.sample.instances]
-    verdicts = [verdict.model_dump(mode="json") for verdict in outcome.verdicts]
-    return {"id": outcome.id, "draft": outcome.draft.model_dump(mode="json"), "stayed": stayed, "verdicts": verdicts}
+def _as_derived(outcome: Outcome, rank: int) -> dict[str, Any]:
+    return {
+        "id": outcome.id,
+        "rank": rank,
+        "draft": outcome.draft.model_dump(mode="json"),
+        "stayed": None if outcome.sample is None else [instance.model_dump() for instance in outcome.sample.instances],
+        "verdicts": [verdict.model_dump(mode="json") for verdict in outcome.verdicts],
+    }
 
 
 def _first_difference(stored: Sequence[Mapping[str, Any]], derived: Sequence[Mapping[str, Any]]) -> str:
@@ -162,12 +204,17 @@ def judge_again(ledger: Ledger, config: RunConfig) -> Iterator[tuple[int, list[O
         if event.kind == "settle" and event.job is not None:
             job = jobs[event.job].job
             drafts = [stored.draft for stored in ledger.drafts("d.job = ?", job.number)]
-            outcomes = [
-                _orphan(job, position, draft) if job.parent in dropped else state.judge(job, position, draft)
-                for position, draft in enumerate(drafts, start=1)
-            ]
-            dropped |= {outcome.id for outcome in outcomes if outcome.sample is None}
-            yield job.number, outcomes
+            yield job.number, _judge(state, job, drafts, dropped)
+
+
+def _judge(state: RunState, job: Job, drafts: Sequence[Draft], dropped: set[str]) -> list[Outcome]:
+    """The outcomes of a job's drafts where nothing is planned any more; adds those dropped to `dropped`."""
+    outcomes = [
+        _orphan(job, position, draft) if job.parent in dropped else state.judge(job, position, draft)
+        for position, draft in enumerate(drafts, start=1)
+    ]
+    dropped |= {outcome.id for outcome in outcomes if outcome.sample is None}
+    return outcomes
 
 
 def _orphan(job: Job, position: int, draft: Draft) -> Outcome:

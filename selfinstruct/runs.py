@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -93,8 +93,13 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
         "backend": backend.model_copy(update={"dialect": dialect, "concurrency": concurrency, "extra": extra}),
         "filters": _filters(config, seeds),
     }
+    name = backend.model or "this model"
+    if getattr(options, "strict", False) and dialect == "chat":
+        raise ConfigError(
+            f"recipe.strict: the published code reads completions, but {name} is asked in chat; "
+            "add --dialect completion, or leave strict out"
+        )
     if backend.structured and dialect == "completion":
-        name = backend.model or "this model"
         raise ConfigError(
             f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
         )
@@ -157,15 +162,26 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     stored = stored_config(ledger)
     seeds = ledger.seeds()
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
-    wanted = resolve(build(RunConfig, merge(dump(stored), tree), where="configuration"), seeds)
-    for key, old, new in differences(dump(stored), dump(wanted)):
-        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
+    asked = build(RunConfig, merge(dump(stored), tree), where="configuration")
+    for key, old, new in _fixed_differences(stored, asked):
+        if old is not None:
             raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
+    # What has no old value may be no setting at all, which `resolve` says better.
+    wanted = resolve(asked, seeds)
+    for key, old, new in _fixed_differences(stored, wanted):
+        raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
     if given.get("seeds") and load_seeds(Path(given["seeds"])) != seeds:
         raise _another_run(ledger, f"other seeds than {given['seeds']}")
     if given.get("prompts") and _prompts(wanted, given["prompts"]) != ledger.prompts():
         raise _another_run(ledger, f"other prompts than {given['prompts']}")
     return wanted
+
+
+def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """What differs and may not."""
+    for key, old, new in differences(dump(stored), dump(wanted)):
+        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
+            yield key, old, new
 
 
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
@@ -216,7 +232,7 @@ class RunState:
         self.jobs = 0
         """The highest job number given."""
         self.barren = 0
-        """Jobs in a row, up to now, that kept nothing."""
+        """Settled jobs in a row, up to now, that kept nothing."""
         self.tallies = {stage: Tally() for stage in self.recipe.stages}
         self._filters = {name: open_filter(name, settings) for name, settings in config.filters.items()}
         for seed in seeds:
@@ -272,7 +288,6 @@ class RunState:
     def fail(self, job: Job) -> None:
         """Count a job that failed."""
         self.tallies[job.stage].done += 1
-        self.barren += 1
 
     def judge(self, job: Job, position: int, draft: Draft) -> Outcome:
         """The outcome of one draft; if it is kept it joins."""
@@ -353,7 +368,8 @@ class RunState:
         for stage, later, count in ledger.query(follow_ups):
             self.tallies[stage].follow_ups[later] = count
         since = (
-            "SELECT count(*) FROM events WHERE kind IN ('settle', 'fail') AND seq >"
-            " coalesce((SELECT max(seq) FROM events WHERE kind = 'settle' AND job = (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
+            "SELECT count(*) FROM events WHERE kind = 'settle' AND seq > coalesce(("
+            " SELECT max(seq) FROM events WHERE kind = 'settle' AND job ="
+            " (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
         )
         self.barren = ledger.query(since)[0][0]

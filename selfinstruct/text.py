@@ -30,6 +30,19 @@ _UNSPACED = (
 )
 
 
+def storable(text: str) -> str:
+    r"""Text that can be written as UTF-8: half a surrogate pair, which JSON can carry, becomes a replacement character.
+
+    >>> storable("\ud83d\ude00 and \ud83d")
+    '😀 and �'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def rouge_tokens(text: str) -> list[str]:
     """The words of `text` as `rouge_score.tokenize.tokenize(text, None)` sees them.
 

@@ -11,10 +11,10 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from selfinstruct.backends.base import Backend
 from selfinstruct.errors import Fault, RateLimited, Transient
 from selfinstruct.records import Completion, Request
 
@@ -28,6 +28,15 @@ PATIENCE = 15 * 60.0
 OnFault = Callable[[Fault, int], None]
 """Is told every fault and the attempt (from 1) that met it."""
 Sleep = Callable[[float], Awaitable[None]]
+
+
+class Askable(Protocol):
+    """A backend, or whatever stands before one."""
+
+    @property
+    def complete(self) -> Callable[[Request], Awaitable[Completion]]:
+        """See `Backend.complete`."""
+        ...
 
 
 class Throttle:
@@ -86,7 +95,7 @@ class Throttle:
 
 
 async def ask(
-    backend: Backend,
+    backend: Askable,
     request: Request,
     *,
     attempts: int,
@@ -127,7 +136,7 @@ async def ask(
 
 
 async def _attempt(
-    backend: Backend, request: Request, throttle: Throttle, report: Callable[[Fault], None]
+    backend: Askable, request: Request, throttle: Throttle, report: Callable[[Fault], None]
 ) -> Completion:
     """One attempt, however often it is told to wait."""
     began = throttle.clock()

@@ -49,7 +49,7 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
     python = await _interpreter(config)
     url = f"http://127.0.0.1:{_free_port()}"
     log = (folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / LOG
-    command = [sys.executable, str(_WATCH), python, *arguments(config, url)]
+    command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, url)]
     async with child(command, log=log, env=_environment()) as server:
         notice(f"starting vLLM with {config.model}; its log: {log}")
         await _until_healthy(server, url, config.model, notice)
@@ -112,8 +112,8 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what vLLM would do that nobody asked for."""
-    return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
+    return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
 
 
 def _free_port() -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfinstruct.cli.options import as_json, examples
+from selfinstruct.cli.options import as_json, examples, implied
+from selfinstruct.cli.terminal import json_line, one_line
 
 if TYPE_CHECKING:
     from selfinstruct.backends.base import Backend
@@ -37,21 +38,19 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
     Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
     """
     import asyncio
-    import json
 
     from selfinstruct.config import BackendConfig, build, load
 
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
-    if tree.get("base_url"):
-        tree.setdefault("kind", "openai")
+    implied(tree)
     found = asyncio.run(_look(build(BackendConfig, tree, where="backend")))
     if as_json:
-        print(json.dumps(found))
+        print(json_line(found))
         return 0 if found["answers"] else 1
     print(f"model {found['model']} at {found['where']}")
     for dialect in ("completion", "chat"):
-        print(f"  {dialect}: {found[dialect]}")
+        print(f"  {dialect}: {one_line(found[dialect])}")
     print(
         f"  prompts will be in the {found['dialect']} dialect (--dialect overrides)"
         if found["answers"]

@@ -6,6 +6,7 @@ from random import Random
 
 from selfinstruct.cli.prices import cost
 from selfinstruct.cli.prices import told as told_cost
+from selfinstruct.cli.terminal import visible
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Setting
@@ -51,8 +52,9 @@ def _first_request(told: Told) -> _Asked:
 
 def _shown(prompt: Rendered) -> str:
     if isinstance(prompt, str):
-        return f"--- the first prompt ---\n{prompt}"
-    return "\n".join(f"--- the first prompt: {message.role} ---\n{message.content}" for message in prompt)
+        return f"--- the first prompt ---\n{visible(prompt, indent='')}"
+    turns = (f"--- the first prompt: {turn.role} ---\n{visible(turn.content, indent='')}" for turn in prompt)
+    return "\n".join(turns)
 
 
 def _estimate(told: Told, asked: _Asked) -> str:
@@ -69,7 +71,7 @@ def _estimate(told: Told, asked: _Asked) -> str:
         requests += jobs * asks
         tokens_in += jobs * asks * prompt
         tokens_out += jobs * room * ANSWER_SHARE
-        lines.insert(0, f"  {stage}: about {jobs:,.0f} jobs, {recipe.expected[stage]:g} kept from each")
+        lines.insert(0, f"  {stage}: about {max(1.0, jobs):,.0f} jobs, {recipe.expected[stage]:g} kept from each")
         tasks = jobs
     price = cost(config.backend, config.backend.model, int(tokens_in), int(tokens_out))
     by = f"{config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfinstruct.cli.options import LEDGER, folder_of, output_dir
+from selfinstruct.cli.options import LEDGER, folder_of, implied, output_dir
 
 if TYPE_CHECKING:
     from selfinstruct.config import RunConfig, Tree
@@ -24,8 +24,8 @@ Examples:
   selfinstruct generate --config run.toml --set filters.rouge.threshold=0.6
 
 Run it again to continue: what is in the ledger is never asked twice.
-Every option has an environment variable, such as SELFINSTRUCT_GENERATE_MODEL; flags win over
-the environment, that over the file, that over the recipe's defaults.
+Every setting above has an environment variable, such as SELFINSTRUCT_GENERATE_MODEL; flags win
+over the environment, that over the file, that over the recipe's defaults.
 """
 
 # Flag, its place in the configuration's tree, and how click reads it.
@@ -90,7 +90,11 @@ _SETTINGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
             "help": "How long to wait for one answer.  [default: 600]",
         },
     ),
-    ("--script", ("backend", "script"), {"metavar": "FILE", "help": "Answers for --backend scripted."}),
+    (
+        "--script",
+        ("backend", "script"),
+        {"metavar": "FILE", "help": "Answers from a file; implies --backend scripted."},
+    ),
     (
         "--temperature",
         ("recipe", "sampling", "temperature"),
@@ -113,10 +117,16 @@ _SETTINGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
 
 
 def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    for flag, place, how in reversed(_SETTINGS):
+    for flag, _, how in reversed(_SETTINGS):
         names = flag.split("/") if flag.startswith("-n") else [flag]
-        command = click.option(*names, "_".join(place), **how)(command)
+        command = click.option(*names, parameter(flag), **how)(command)
     return command
+
+
+def parameter(flag: str) -> str:
+    """The name of a flag's parameter, which is also that of its environment variable: `--base-url`, `base_url`."""
+    long = next(name for name in flag.split("/") if name.startswith("--"))
+    return long.removeprefix("--").replace("-", "_")
 
 
 @click.command(epilog=EPILOG)
@@ -177,17 +187,15 @@ def given(
     from selfinstruct.config import assignment, load, merge
 
     tree = load(config_file) if config_file else {}
-    for _, place, _ in _SETTINGS:
-        value = flags["_".join(place)]
-        if value is not None:
+    for flag, place, _ in _SETTINGS:
+        if (value := flags[parameter(flag)]) is not None:
             tree = merge(tree, _nested(place, value))
     for text in assignments:
         tree = merge(tree, assignment(text))
     if formats:
         tree["formats"] = list(formats)
-    backend = tree.get("backend")
-    if isinstance(backend, dict) and backend.get("base_url") and "kind" not in backend:
-        backend["kind"] = "openai"
+    if isinstance(backend := tree.get("backend"), dict):
+        implied(backend)
     return tree
 
 

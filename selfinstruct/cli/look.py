@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfinstruct.cli.options import as_json, examples, existing, output_dir, run_argument, runs
+from selfinstruct.cli.terminal import json_line, one_line, visible
 
 if TYPE_CHECKING:
     from selfinstruct.store.ledger import Ledger, StoredDraft
@@ -27,34 +28,39 @@ def status(run: str | None, output_dir: Path, as_json: bool) -> int:
     folder = existing(run, output_dir)
     with Ledger.open(folder) as ledger:
         facts = _facts(folder, ledger)
-    print(json.dumps(facts, ensure_ascii=False) if as_json else _told(facts))
+    print(json_line(facts) if as_json else _told(facts))
     return 0
 
 
 def _list(outputs: Path, as_json: bool) -> int:
-    from selfinstruct.store.ledger import Ledger
-
-    found = []
-    for name in runs(outputs):
-        with Ledger.open(outputs / name) as ledger:
-            found.append(_brief(outputs / name, ledger))
+    found = [_brief_or_fault(outputs / name) for name in runs(outputs)]
     if as_json:
-        print(json.dumps(found))
+        print(json_line(found))
     elif not found:
         print(f"no runs under {outputs} yet; `selfinstruct generate` begins one")
     for facts in [] if as_json else found:
-        print(f"{facts['run']}: {facts['kept']} of {facts['target']} kept, {facts['state']}")
+        print(facts.get("error") or f"{facts['run']}: {facts['kept']} of {facts['target']} kept, {facts['state']}")
     return 0
 
 
+def _brief_or_fault(folder: Path) -> dict[str, Any]:
+    """One run that cannot be read does not hide the others."""
+    from selfinstruct.errors import UserError
+    from selfinstruct.store.ledger import Ledger
+
+    try:
+        with Ledger.open(folder) as ledger:
+            return _brief(folder, ledger)
+    except UserError as error:
+        return {"run": str(folder), "error": one_line(str(error))}
+
+
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    from selfinstruct.recipes import module_of
     from selfinstruct.runs import stored_config
 
     config = stored_config(ledger)
     stages = _stages(config.recipe.name)
     kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stages[-1])[0][0]
-    assert module_of(config.recipe.name)
     state = "filtered copy" if ledger.fact("filtered_from") else "complete" if kept >= ledger.target() else "unfinished"
     return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": kept,
             "target": ledger.target(), "state": state}  # fmt: skip
@@ -157,7 +163,7 @@ def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir:
             )
             found = [next(ledger.drafts("d.id = ?", id)) for (id,) in reversed(ranks)]
         for draft in found:
-            print(json.dumps(_story(ledger, draft), ensure_ascii=False) if as_json else _page(ledger, draft, prompts))
+            print(json_line(_story(ledger, draft)) if as_json else _page(ledger, draft, prompts))
     return 0
 
 
@@ -207,17 +213,6 @@ def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def visible(text: str, indent: str = "  ") -> str:
-    """Text that a terminal cannot obey: control characters become their Unicode pictures, lines are indented."""
-    safe = "".join(char if char in "\n\t" or char.isprintable() else _picture(char) for char in text)
-    return safe.replace("\n", f"\n{indent}")
-
-
-def _picture(char: str) -> str:
-    code = ord(char)
-    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"
-
-
 @click.command(
     epilog=examples("drops self-instruct-embedded", "drops self-instruct-embedded --reason near_duplicate -n 50")
 )
@@ -231,38 +226,38 @@ def drops(run: str, reason: str | None, filter_name: str | None, number: int, ou
     from selfinstruct.store.ledger import Ledger
 
     with Ledger.open(existing(run, output_dir)) as ledger:
-        if reason and not as_json:
-            _check_reason(ledger, reason)
+        _check(ledger, "reason", reason)
+        _check(ledger, "filter", filter_name)
         where = "NOT d.kept AND (? IS NULL OR v.reason = ?) AND (? IS NULL OR v.filter = ?)"
         for draft in ledger.drafts(where, reason, reason, filter_name, filter_name, limit=number):
             if as_json:
                 fields = {"id": draft.id, "stage": draft.draft.stage, "filter": draft.filter, "reason": draft.reason}
-                print(
-                    json.dumps(
-                        {**fields, "detail": draft.detail, "instruction": draft.draft.instruction}, ensure_ascii=False
-                    )
-                )
+                print(json_line({**fields, "detail": draft.detail, "instruction": draft.draft.instruction}))
             else:
                 print(_drop(ledger, draft))
     return 0
 
 
-def _check_reason(ledger: Ledger, reason: str) -> None:
+def _check(ledger: Ledger, column: str, name: str | None) -> None:
+    """Raise ConfigError when nothing was dropped for that reason or by that filter, and name those that dropped."""
     from selfinstruct.errors import ConfigError
 
-    known = [name for (name,) in ledger.query("SELECT DISTINCT reason FROM drops ORDER BY 1")]
-    if reason not in known:
-        raise ConfigError(f"nothing was dropped for {reason!r}; reasons in this run: {', '.join(known) or 'none'}")
+    known = [known for (known,) in ledger.query(f"SELECT DISTINCT {column} FROM drops ORDER BY 1")]  # noqa: S608
+    if name is not None and name not in known:
+        word = "for reason" if column == "reason" else "by filter"
+        raise ConfigError(f"nothing was dropped {word} {name!r}; in this run: {', '.join(known) or 'no drops at all'}")
 
 
 def _drop(ledger: Ledger, draft: StoredDraft) -> str:
     text = draft.draft.instruction or str(draft.draft.meta.get("answer", ""))
-    line = f"{draft.id}  {draft.reason} ({draft.filter})  {visible(text)[:200]}"
+    line = f"{draft.id}  {draft.reason} ({draft.filter})  {one_line(text[:400])[:200]}"
     if "of" in draft.detail:
         other = str(draft.detail["of"])
-        line += f"\n      {float(draft.detail['score']):.3f} like {other}: {visible(_instruction(ledger, other))[:200]}"
+        line += (
+            f"\n      {float(draft.detail['score']):.3f} like {other}: {one_line(_instruction(ledger, other))[:200]}"
+        )
     elif draft.detail:
-        line += f"\n      {', '.join(f'{key}: {value}' for key, value in draft.detail.items())}"
+        line += f"\n      {', '.join(f'{key}: {one_line(str(value))}' for key, value in draft.detail.items())}"
     return line
 
 

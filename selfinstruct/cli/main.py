@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
 
 import click
 
 from selfinstruct.cli import check, generate, look, publish, refine, seeds
+from selfinstruct.cli.terminal import one_line
 from selfinstruct.errors import UserError
 
 EPILOG = """\b
@@ -46,24 +49,51 @@ for command in (
 
 def run() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that knows only some characters is shown the others by their numbers.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except UserError as error:
-        print(f"selfinstruct: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = _code()
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe has seen enough, as in `selfinstruct show RUN | head`.
-        sys.stderr.close()
-        sys.exit(0)
+        # The reader of a pipe has seen enough, as in `selfinstruct show RUN | head`; nothing is left to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _code() -> int:
+    """Run the command; its exit code. What the person can fix is said in one line."""
+    try:
+        return cli(prog_name="selfinstruct", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as help:
+        print(help.format_message())
+        return 2
+    except click.ClickException as error:
+        return _say(_told(error))
+    except UserError as error:
+        return _say(str(error))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 130
+
+
+def _say(line: str) -> int:
+    print(f"selfinstruct: {one_line(line)}", file=sys.stderr)
+    return 2
+
+
+def _told(error: click.ClickException) -> str:
+    """What click found wrong with the command line, and where to read what is right."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    told = error.format_message().rstrip(".")
+    if context is not None and context.command is cli and isinstance(error, click.NoSuchOption):
+        told += "; options stand after the command"
+    elif told.startswith("No such command") and "Did you mean" not in told:
+        told += f"; known: {', '.join(getattr(context and context.command, 'commands', {}))}"
+    elif context is not None and context.command is generate.generate and "unexpected extra argument" in told:
+        told += "; seeds are named with --seeds, a run with --run"
+    return f"{told}; see {context.command_path} --help" if context else told
 
 
 if __name__ == "__main__":

@@ -45,6 +45,13 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
 
 
+def implied(backend: dict[str, Any]) -> None:
+    """Fill in the kind of backend that an address or a script means."""
+    for key, kind in (("base_url", "openai"), ("script", "scripted")):
+        if backend.get(key):
+            backend.setdefault("kind", kind)
+
+
 def folder_of(run: str, outputs: Path) -> Path:
     """The folder of a run that was named, by its name under `outputs` or by its path."""
     named = outputs / run

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfinstruct.cli.options import as_json, examples
+from selfinstruct.cli.terminal import json_line, visible
 
 if TYPE_CHECKING:
     from selfinstruct.seeds import SeedReport
@@ -31,7 +32,7 @@ def check(file: Path | None, as_json: bool) -> int:
     from selfinstruct.seeds import check_seeds
 
     report = check_seeds(file or find("seeds/tasks.jsonl"), similar=near_duplicates)
-    print(report.model_dump_json() if as_json else _told(report))
+    print(json_line(report.model_dump(mode="json")) if as_json else visible(_told(report), indent=""))
     return 2 if report.errors else 0
 
 
@@ -52,7 +53,8 @@ def _told(report: SeedReport) -> str:
     lines = [f"{problem.place}: {problem.severity}: {problem.message}" for problem in report.problems]
     kinds = f"{report.classification} classification, {report.without_input} without input"
     lines += [
-        f"{report.seeds} seeds with {report.instances} instances; {kinds}; {report.mean_words:.1f} words to an instruction",
+        f"{report.seeds} seeds with {report.instances} instances; {kinds}",
+        f"{report.mean_words:.1f} words to an instruction on average",
         f"scripts: {', '.join(f'{name} {share:.0%}' for name, share in report.scripts.items())}",
     ]
     if report.categories:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
-from selfinstruct.backends import Backend, open_backend
+from selfinstruct.backends import Backend, kinds, open_backend
+from selfinstruct.cli.terminal import one_line
 from selfinstruct.cli.view import Watcher, open_watcher
-from selfinstruct.config import RunConfig, Tree, build
+from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
@@ -49,6 +52,7 @@ class Session:
         from selfinstruct.cli.estimate import describe
 
         told = read(build(RunConfig, tree, where="configuration"))
+        _check_names(told.config)
         print(describe(told))
         return 0
 
@@ -56,19 +60,17 @@ class Session:
         """Begin a run; its folder holds a ledger only once the backend has answered."""
         config = build(RunConfig, tree, where="configuration")
         told = read(config)
-        _check_formats(told.config)
-        with self._folder(), locked(self.folder):
+        _check_names(told.config)
+        with self._new_folder():
             return asyncio.run(self._begin(config, told))
 
     def resume(self, tree: Tree) -> int:
         """Continue a run, or say that it is complete."""
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
             config = continued(ledger, tree)
-            _check_formats(config)
-            if source := ledger.fact(FILTERED_FROM):
-                raise RunError(f"{self.folder}: judged again from {source}; continue that run, then filter it anew")
-            if config.n != ledger.target():
-                ledger.aim(config.n)
+            _check_names(config)
+            self._refuse_filtered(ledger)
+            ledger.reconfigure(json.dumps(dump(config)), config.n)
             write_config(self.folder, config)
             state = RunState.load(ledger, config)
             if state.complete:
@@ -79,11 +81,12 @@ class Session:
     def retry(self) -> int:
         """Ask again for every job that failed."""
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
-            if not (count := ledger.retry()):
+            self._refuse_filtered(ledger)
+            if not (again := ledger.retry()):
                 self._say(f"{self.folder}: no job has failed")
                 return 0
-            self._say(f"{self.folder}: asking again for {count} failed {'job' if count == 1 else 'jobs'}")
-            return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, retry_only=True))
+            self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
+            return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, again))
 
     # -- driving
     # -----------------------------------------------------------------------------------------------------------
@@ -99,22 +102,22 @@ class Session:
                     engine = self._engine(state, ledger, backend, backend.model)
                     return await self._drive(engine, ledger, watcher)
 
-    async def _continue(self, state: RunState, ledger: Ledger, *, retry_only: bool = False) -> int:
+    async def _continue(self, state: RunState, ledger: Ledger, again: Collection[int] | None = None) -> int:
         with self._watch(state.config) as watcher:
             async with open_backend(state.config.backend, folder=self.folder, notice=watcher.note) as backend:
                 model = ledger.fact("model") or ""
                 if backend.model != model:
                     served = f"{backend.model!r} is served; begin another run with --run"
                     raise ConfigError(f"{self.folder}: begun with model {model!r}, but {served}")
-                engine = self._engine(state, ledger, backend, model, retry_only=retry_only)
+                engine = self._engine(state, ledger, backend, model, again)
                 return await self._drive(engine, ledger, watcher)
 
     def _engine(
-        self, state: RunState, ledger: Ledger, backend: Backend, model: str, *, retry_only: bool = False
+        self, state: RunState, ledger: Ledger, backend: Backend, model: str, again: Collection[int] | None = None
     ) -> Engine:
         config = state.config.backend
         ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        return Engine(state, ledger, backend, model=model, grace=0.0 if ours else GRACE, retry_only=retry_only)
+        return Engine(state, ledger, backend, model=model, grace=0.0 if ours else GRACE, again=again)
 
     async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
         ended: Ended | None = None
@@ -156,44 +159,64 @@ class Session:
         return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)
 
     def _say(self, line: str) -> None:
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
+
+    def _refuse_filtered(self, ledger: Ledger) -> None:
+        if source := ledger.fact(FILTERED_FROM):
+            raise RunError(f"{self.folder}: judged again from {source}; continue that run, then filter it anew")
 
     @contextmanager
-    def _folder(self) -> Iterator[None]:
-        """The run's folder, made, and taken away again if the run never began."""
+    def _new_folder(self) -> Iterator[None]:
+        """The run's folder, made and held, and taken away again if the run never began."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
                 f"{self.folder}: cannot be made: {error.strerror}; choose another place with --output-dir"
             ) from None
-        try:
-            yield
-        finally:
-            if [path.name for path in self.folder.iterdir()] == ["lock"]:
-                (self.folder / "lock").unlink()
-                self.folder.rmdir()
+        with locked(self.folder):
+            try:
+                yield
+            finally:
+                # Only whoever holds the run may take its folder away.
+                if [path.name for path in self.folder.iterdir()] == ["lock"]:
+                    (self.folder / "lock").unlink()
+                    self.folder.rmdir()
 
 
 @contextmanager
 def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
-    """While it lasts, Ctrl-C and SIGTERM stop the engine, which settles what was answered; a second one ends its
-    patience."""
+    """While it lasts, Ctrl-C, SIGTERM and the loss of the terminal stop the engine, which settles what was answered; a
+    second one ends its patience."""
 
     def stop() -> None:
+        engine.stop()
         watcher.note("stopping: settling what has been answered (again: at once)")
+
+    def hang_up() -> None:
+        # Nobody reads what is written from here on, and a terminal that is gone would refuse it.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a path
+            for descriptor in terminals:
+                os.dup2(nowhere.fileno(), descriptor)
         engine.stop()
 
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+        handlers[signal.SIGHUP] = hang_up
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop)
+    for name, handler in handlers.items():
+        loop.add_signal_handler(name, handler)
     try:
         yield
     finally:
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in handlers:
             loop.remove_signal_handler(name)
 
 
-def _check_formats(config: RunConfig) -> None:
+def _check_names(config: RunConfig) -> None:
+    """Raise ConfigError for a format or a backend that there is not, before anything is begun."""
     for name in config.formats:
         open_export(name)
+    if config.backend.kind not in kinds():
+        raise unknown_name("backend", config.backend.kind, kinds())

@@ -5,7 +5,6 @@ All of it goes to standard error but the JSON; standard output is for results.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter, deque
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from selfinstruct.cli.prices import cost, told
+from selfinstruct.cli.terminal import json_line, one_line
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.store.ledger import Ledger
@@ -96,7 +96,7 @@ class JsonLines(Quiet):
         self._print({"event": type(event).__name__.lower(), **_plain(event)})
 
     def _print(self, fields: dict[str, Any]) -> None:
-        print(json.dumps(fields, ensure_ascii=False), flush=True)
+        print(json_line(fields), flush=True)
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Progress:
                     self.drops[outcome.verdicts[-1].reason] += 1
                 else:
                     self.kept[outcome.draft.stage] += 1
-                    self.latest = outcome.sample.instruction
+                    self.latest = one_line(outcome.sample.instruction)
         elif isinstance(event, Failed):
             self.failed += 1
         elif isinstance(event, Faulted):
@@ -201,7 +201,7 @@ class Plain(Quiet):
 
     def note(self, line: str) -> None:
         """The line."""
-        print(line, file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
 
     def start(self, engine: Engine, ledger: Ledger) -> None:
         """Begin to count."""
@@ -257,7 +257,7 @@ class Panel(Quiet):
 
     def note(self, line: str) -> None:
         """The line, at the foot of the panel."""
-        self._notes.append(line)
+        self._notes.append(one_line(line))
 
     def start(self, engine: Engine, ledger: Ledger) -> None:
         """Begin to count."""

@@ -45,9 +45,10 @@ Bits: TypeAlias = NDArray[np.uint64]
 _UNKNOWN = 2**32 - 1  # the id of every token that no text of the pool has
 _NEVER = 2**31  # more than any LCS
 _FAR = 2**16 - 2  # in postings a longer reach counts as this one, which only lets more through
-_SHORT = 32  # tokens that 64 bits tell apart well; docs/lab-rouge.md
+_SHORT = 32  # tokens that 64 bits tell apart well
 _RARE = 128  # tokens up to which rare tokens are worth their memory; docs/lab-rouge.md
 _FRESH = 4096  # texts that a shelf gathers before it sorts them into its postings
+_BATCH = 2**17  # texts sorted into the postings in one go, which takes about 300 bytes for each
 _SCAN = 2**15  # words of signatures looked at in one go: they stay in the processor's cache
 _NARROW = 512  # postings of a token to scan rather than to search: about where both take 1 µs
 _NO_ROWS: Ints = np.zeros(0, np.uint32)
@@ -295,11 +296,14 @@ class _Bounds:
 
         As many numbers as there are p for which any text may match.
         """
-        shared = np.arange(length, self._shortest(length) - 1, -1)
-        reach = np.minimum(2 * shared / self.threshold - length + 1, _NEVER).astype(np.int64)
-        while (far := ~self._passes(shared, length, reach)).any():
-            reach = reach - far
-        return reach
+        return self._longest(np.arange(length, self._shortest(length) - 1, -1), length)
+
+    def _longest(self, shared: Ints, lengths: Ints | int) -> Ints:
+        """The longest texts with which texts of these lengths may match when they have `shared` tokens in common."""
+        longest = np.minimum(2 * shared / self.threshold - lengths + 1, _NEVER).astype(np.int64)
+        while (far := ~self._passes(shared, lengths, longest)).any():
+            longest = longest - far
+        return longest
 
     def plan(self, length: int) -> _Plan:
         if length not in self._plans:
@@ -307,18 +311,14 @@ class _Bounds:
         return self._plans[length]
 
     def _planned(self, length: int) -> _Plan:
-        reach = self.reach(length).tolist() if length else []
-        if not reach:
+        reach = self.reach(length)
+        if not length or not len(reach):
             return _Plan(1, 0, 0, [])
         spans: list[Ints] = []
         if length <= 4 * _RARE:  # longer ones scan: their table would be long, and of little use
-            furthest = {other: self._furthest(other) for other in set(reach)}
-            spans = [np.array([length, furthest[other] + 1], np.uint16) for other in reach]
-        return _Plan(self._shortest(length), reach[0], len(reach), spans)
-
-    def _furthest(self, length: int) -> int:
-        """The longest text that may match one of `length`, or more."""
-        return min(_FAR, int(self.reach(length)[0])) if length <= 4 * _RARE else _FAR
+            below = np.minimum(self._longest(reach, reach), _FAR) + 1
+            spans = list(np.stack([np.full(len(reach), length), below], axis=1).astype(np.uint16))
+        return _Plan(self._shortest(length), int(reach[0]), len(reach), spans)
 
     def _shortest(self, length: int) -> int:
         other = max(1, int(length * self.threshold / (2 - self.threshold)) - 1)
@@ -438,20 +438,18 @@ class _Shelf:
 
     def post(self, tokens: Ints, ends: Ints, rarity: Ints) -> None:
         """Sorts the fresh rows into the postings, given the pool's arrays (see `RougeIndex`)."""
-        first = self._postings.rows
-        lengths = self._lengths[first : self._rows]
-        if self._longest > _RARE or not len(lengths):
-            return
-        starts = ends[self._numbers[first : self._rows]]
-        parts = []
-        for length in np.unique(lengths).tolist():
-            of_length = np.flatnonzero(lengths == length)
-            texts = tokens[starts[of_length][:, None] + np.arange(length)]
-            parts.append(_rarest(texts, of_length + first, rarity, self._bounds.reach(length)))
-        token, row, reach = (np.concatenate(column) for column in zip(*parts, strict=True))
-        signature = self._signatures[row] if self._bits == 64 else np.zeros(0, np.uint64)
-        self._postings.insert(token, np.minimum(reach, _FAR), row, signature)
-        self._postings.rows = self._rows
+        while self._longest <= _RARE and self._postings.rows < self._rows:
+            first, last = self._postings.rows, min(self._rows, self._postings.rows + _BATCH)
+            lengths, starts = self._lengths[first:last], ends[self._numbers[first:last]]
+            parts = []
+            for length in np.unique(lengths).tolist():
+                places = np.flatnonzero(lengths == length)
+                texts = tokens[starts[places][:, None] + np.arange(length)]
+                parts.append(_rarest(texts, places + first, rarity, self._bounds.reach(length)))
+            token, row, reach = (np.concatenate(column) for column in zip(*parts, strict=True))
+            signature = self._signatures[row] if self._bits == 64 else np.zeros(0, np.uint64)
+            self._postings.insert(token, np.minimum(reach, _FAR), row, signature)
+            self._postings.rows = last
 
 
 class _Postings:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfinstruct.config import Section
 from selfinstruct.records import Draft, Reason, Sample, Verdict
@@ -34,12 +34,18 @@ class Settings(Section):
     words: Literal["spaces", "unicode"] = "spaces"
     """What a word is: what stands between spaces (published), or a word of any script, a character where there are no
     spaces."""
-    banned_words: tuple[str, ...] = SELF_INSTRUCT_WORDS
-    """Whole words, whatever their capitals, that no instruction may hold."""
+    banned_words: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = SELF_INSTRUCT_WORDS
+    """Whole words, whatever their capitals, that no instruction may hold; words as `words` says."""
     programs: Literal["any_case", "exact", "allowed"] = "any_case"
     """How "Write a program" at the start is recognised; `exact` as published."""
     start: Literal["ascii", "any_script"] = "ascii"
     """What the first character may be: as published ASCII but no punctuation, or a letter or digit of any script."""
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> Settings:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}: nothing would pass")
+        return self
 
 
 Rule = Callable[[str], tuple[Reason, dict[str, str | int]] | None]
@@ -74,7 +80,7 @@ def open(settings: Settings) -> Validity:
 def _rules(settings: Settings) -> Iterator[Rule]:
     yield _length(settings)
     if settings.banned_words:
-        yield _banned(settings.banned_words)
+        yield _banned(settings.banned_words) if settings.words == "spaces" else _banned_tokens(settings.banned_words)
     if settings.programs != "allowed":
         yield _program(exact=settings.programs == "exact")
     yield _ascii_start if settings.start == "ascii" else _any_script_start
@@ -98,6 +104,18 @@ def _banned(words: tuple[str, ...]) -> Rule:
     def rule(instruction: str) -> tuple[Reason, dict[str, str | int]] | None:
         found = pattern.search(instruction)
         return (Reason.BANNED_WORD, {"word": found[0]}) if found else None
+
+    return rule
+
+
+def _banned_tokens(words: tuple[str, ...]) -> Rule:
+    """As `_banned`, for scripts without spaces too, where no word has a boundary that a pattern could see."""
+    banned = {f" {' '.join(unicode_tokens(word))} ": word for word in words}
+
+    def rule(instruction: str) -> tuple[Reason, dict[str, str | int]] | None:
+        text = f" {' '.join(unicode_tokens(instruction))} "
+        found = next((word for tokens, word in banned.items() if tokens.strip() and tokens in text), None)
+        return (Reason.BANNED_WORD, {"word": found}) if found else None
 
     return rule
 

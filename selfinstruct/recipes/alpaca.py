@@ -19,9 +19,21 @@ from pydantic import Field, JsonValue, model_validator
 from selfinstruct import parse
 from selfinstruct.config import Section
 from selfinstruct.filters.validity import ALPACA_WORDS
-from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, draw, flawed, with_fewer
+from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, draw, flawed, with_fewer
 from selfinstruct.recipes.self_instruct import strictly, validity_defaults
-from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered, Sample, Seed
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Generate,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Reason,
+    Rendered,
+    Sample,
+    Seed,
+)
 
 STAGES = ("tasks",)
 PROMPTS = ("tasks",)
@@ -52,7 +64,7 @@ class Switches(Section):
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
 
-class Options(Section):
+class Options(RecipeOptions):
     """Options of the recipe, with the published numbers."""
 
     strict: bool = False
@@ -129,7 +141,7 @@ class Alpaca:
 
         answer, shown = await with_fewer(job.payload["demonstrations"], ask)
         triples = self._read(answer, first=shown + 1)
-        return [_draft(triple) for triple in triples] if triples else [flawed("tasks", "", answer.text)]
+        return [_draft(triple) for triple in triples] if triples else [flawed("tasks", "", answer)]
 
     def _prompt(self, shown: list[dict[str, str]]) -> Rendered:
         values: dict[str, Any] = {"demonstrations": shown, "next_number": len(shown) + 1, "last_number": LAST_NUMBER}
@@ -151,7 +163,8 @@ class Alpaca:
             triples = parse.triples(text, first=first, truncated=truncated, opened=opened)
         else:
             triples = parse.published_triples(text, first=first, truncated=truncated)
-        return [_without_noinput(triple) for triple in triples] if self._switch.normalise_noinput else triples
+        published = not self._switch.normalise_noinput
+        return [triple._replace(input=parse.without_noinput(triple.input, published=published)) for triple in triples]
 
 
 def _shown(task: Seed | Sample) -> dict[str, str]:
@@ -163,24 +176,20 @@ def _shown(task: Seed | Sample) -> dict[str, str]:
 
 def _draft(triple: parse.Triple) -> Draft:
     if triple.flaw is not None:
-        raw = triple.instruction
-        return Draft(stage="tasks", instruction="", flaw=triple.flaw, meta={"answer": raw})
+        return Draft(stage="tasks", instruction="", flaw=triple.flaw, meta={"answer": triple.instruction})
     meta: dict[str, JsonValue] = {"recovered": True} if triple.recovered else {}
     instance = Instance(input=triple.input, output=triple.output)
     return Draft(stage="tasks", instruction=triple.instruction, instances=(instance,), meta=meta)
 
 
-def _without_noinput(triple: parse.Triple) -> parse.Triple:
-    given = parse.without_noinput(Instance(input=triple.input, output=triple.output)).input
-    return triple._replace(input=given)
-
-
 def _from_json(found: dict[str, Any]) -> Iterable[parse.Triple]:
     tasks = found.get("tasks")
     for task in tasks if isinstance(tasks, list) else []:
-        if isinstance(task, dict):
-            instruction, given, made = (str(task.get(key, "")).strip() for key in ("instruction", "input", "output"))
-            yield parse.Triple(" ".join(instruction.split()), given, made)
+        if not isinstance(task, dict):
+            yield parse.Triple(parse.json_text(task), flaw=Reason.UNPARSEABLE)
+            continue
+        instruction, given, made = (parse.json_text(task.get(key)) for key in ("instruction", "input", "output"))
+        yield parse.Triple(" ".join(instruction.split()), given, made)
 
 
 _TEXT: JsonValue = {"type": "string"}

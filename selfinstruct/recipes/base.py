@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from pydantic import model_validator
+
 from selfinstruct.config import BackendConfig, Dialect, Section
 from selfinstruct.errors import Refused
 from selfinstruct.prompts import Prompt
@@ -84,6 +86,22 @@ class SamplingOptions(Section):
         return Sampling(**self.model_dump(), stop=tuple(stop), extra=dict(extra or {}))
 
 
+class RecipeOptions(Section):
+    """Options of a recipe; of a table of sampling only what it names is changed, the rest stays as published."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        published = {
+            name: field.default.model_dump(exclude_none=True)
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, SamplingOptions) and isinstance(tree.get(name), Mapping)
+        }
+        return {**tree, **{name: {**values, **tree[name]} for name, values in published.items()}}
+
+
 class Demonstrations(Protocol):
     """Options that say what a prompt shows."""
 
@@ -101,10 +119,13 @@ def draw(kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: De
     return shown
 
 
-def flawed(stage: str, instruction: str, text: str) -> Draft:
+def flawed(stage: str, instruction: str, answer: Completion) -> Draft:
     """The draft that stands for an answer from which nothing could be read; the answer lies in its `meta`."""
-    flaw = Reason.UNPARSEABLE if text.strip() else Reason.EMPTY_ANSWER
-    return Draft(stage=stage, instruction=instruction, flaw=flaw, meta={"answer": text})
+    if not answer.text.strip():
+        flaw = Reason.EMPTY_ANSWER
+    else:
+        flaw = Reason.TRUNCATED if answer.finish_reason == "length" else Reason.UNPARSEABLE
+    return Draft(stage=stage, instruction=instruction, flaw=flaw, meta={"answer": answer.text})
 
 
 Shown = TypeVar("Shown")

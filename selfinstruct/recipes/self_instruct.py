@@ -19,8 +19,8 @@ from pydantic import Field, JsonValue, model_validator
 
 from selfinstruct import parse
 from selfinstruct.config import Section
-from selfinstruct.recipes.base import Pool, SamplingOptions, Setting, draw, flawed, with_fewer
-from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Rendered
+from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, draw, flawed, with_fewer
+from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered
 
 STAGES = ("instructions", "instances")
 PROMPTS = ("instructions", "classify", "input_first", "output_first")
@@ -51,7 +51,7 @@ class Switches(Section):
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
 
-class Options(Section):
+class Options(RecipeOptions):
     """Options of the recipe, with the published numbers."""
 
     strict: bool = False
@@ -167,7 +167,7 @@ class SelfInstruct:
         answer, _ = await with_fewer(demonstrations, ask)
         pieces = self._read_instructions(answer)
         if not any(piece.text for piece in pieces):
-            return [flawed("instructions", "", answer.text)]
+            return [flawed("instructions", "", answer)]
         return [Draft(stage="instructions", instruction=piece.text, flaw=piece.flaw) for piece in pieces]
 
     def _list_prompt(self, shown: list[str]) -> Rendered:
@@ -187,11 +187,15 @@ class SelfInstruct:
         if self._options.strict:
             return parse.published_instructions(text, truncated=truncated)
         if self._setting.structured and (found := parse.json_object(text)) is not None:
-            return [parse.Piece(" ".join(task.split())) for task in _strings(found.get("tasks"))]
-        return parse.numbered_instructions(
-            text, truncated=truncated, opened=self._setting.dialect == "completion",
-            keep_before_truncation=self._switch.keep_before_truncation, keep_capitals=self._switch.keep_capitals,
-        )  # fmt: skip
+            pieces = list(_from_json(found.get("tasks")))
+        else:
+            opened, before = self._setting.dialect == "completion", self._switch.keep_before_truncation
+            pieces = parse.numbered_instructions(
+                text, truncated=truncated, opened=opened, keep_before_truncation=before
+            )
+        if self._switch.keep_capitals:
+            return pieces
+        return [piece._replace(text=piece.text.capitalize()) for piece in pieces]
 
     async def _task(self, instruction: str, generate: Generate) -> Draft:
         is_classification = await self._is_classification(instruction, generate)
@@ -200,7 +204,7 @@ class SelfInstruct:
         answer = await self._ask(name, instruction, generate)
         instances = self._read_instances(self._text(answer), is_classification)
         if not instances:
-            draft = flawed("instances", instruction, answer.text)
+            draft = flawed("instances", instruction, answer)
             return draft.model_copy(update={"meta": {**meta, **draft.meta}})
         if answer.finish_reason == "length":
             meta["truncated"] = True
@@ -234,8 +238,11 @@ class SelfInstruct:
         elif is_classification:
             instances = parse.output_first(text, anchored=self._switch.anchored_markers)
         else:
-            instances = parse.input_first(text, anchored=self._switch.anchored_markers)
-        return [parse.without_noinput(i) for i in instances] if self._switch.normalise_noinput else instances
+            opened = self._setting.dialect == "completion"
+            instances = parse.input_first(text, anchored=self._switch.anchored_markers, opened=opened)
+        if not self._switch.normalise_noinput:
+            return instances
+        return [Instance(input=parse.without_noinput(i.input), output=i.output) for i in instances]
 
     def _prompt(self, name: str, instruction: str) -> Rendered:
         values: dict[str, Any] = {"instruction": instruction}
@@ -257,13 +264,15 @@ def _shown(instruction: str) -> str:
     return re.sub(r"\s+", " ", instruction).strip().rstrip(":")
 
 
-def _strings(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+def _from_json(value: Any) -> Iterable[parse.Piece]:
+    for item in value if isinstance(value, list) else []:
+        flaw = None if isinstance(item, str) else Reason.UNPARSEABLE
+        yield parse.Piece(" ".join(parse.json_text(item).split()), flaw)
 
 
 def _instances(value: Any) -> list[Instance]:
-    found = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-    return [Instance(input=str(i.get("input", "")).strip(), output=str(i.get("output", "")).strip()) for i in found]
+    found = [item if isinstance(item, dict) else {"output": item} for item in value] if isinstance(value, list) else []
+    return [Instance(input=parse.json_text(i.get("input")), output=parse.json_text(i.get("output"))) for i in found]
 
 
 def _object(**properties: JsonValue) -> dict[str, JsonValue]:

@@ -23,8 +23,11 @@ from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Sample, Seed
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+from selfinstruct.text import storable
 
 NAME = "ledger.sqlite"
+LOCKED = 30.0
+"""Seconds to wait for another program that holds the ledger."""
 
 
 class Event(NamedTuple):
@@ -103,8 +106,12 @@ class Ledger:
         """
         path, unborn = folder / NAME, folder / f".{NAME}.new"
         with boundary(path):
-            unborn.unlink(missing_ok=True)
-            with cls(_connect(unborn), unborn) as ledger:
+            if path.exists():
+                raise RunError(f"{folder}: holds a run since a moment ago; the same command continues it")
+            for leftover in (unborn, Path(f"{path}-wal"), Path(f"{path}-shm")):
+                leftover.unlink(missing_ok=True)
+            # Without a write-ahead log, so that one rename makes the run exist: what is cut short before is no run.
+            with cls(sqlite3.connect(unborn, isolation_level=None), unborn) as ledger:
                 migrate(ledger._db)
                 with ledger._transaction():
                     ledger._db.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
@@ -112,7 +119,6 @@ class Ledger:
                     ledger._db.executemany("INSERT INTO seeds VALUES (?, ?, ?)", rows)
                     ledger._db.executemany("INSERT INTO prompts VALUES (?, ?)", prompts.items())
                     ledger._event("target", value=target)
-            # Closing has folded the write-ahead log into the file, so that one rename makes the run exist.
             unborn.replace(path)
             return cls(_connect(path), path)
 
@@ -128,13 +134,11 @@ class Ledger:
             raise RunError(f"{folder}: no run here (no {NAME}); `selfinstruct status` lists the runs there are")
         with boundary(path):
             db = _connect(path) if write else _connect_to_read(path)
-            found = version(db)
-            if found > len(MIGRATIONS):
-                raise RunError(f"{path}: written by a newer selfinstruct (schema {found}); upgrade to read it")
-            if found == 0 or (found < len(MIGRATIONS) and not write):
-                raise RunError(f"{path}: not a finished ledger; if the run died while it was begun, remove the folder")
-            if write:
-                migrate(db)
+            try:
+                _bring_up(db, path, write=write)
+            except BaseException:
+                db.close()
+                raise
             return cls(db, path)
 
     def close(self) -> None:
@@ -150,10 +154,12 @@ class Ledger:
     # -- writing
     # ---------------------------------------------------------------------------------------------------------
 
-    def aim(self, target: int) -> None:
-        """Set the number of tasks to keep."""
+    def reconfigure(self, config: str, target: int) -> None:
+        """Set what may change while a run goes on, the number of tasks to keep above all."""
         with self._transaction():
-            self._event("target", value=target)
+            self._db.execute("UPDATE run SET value = ? WHERE key = 'config' AND value <> ?", (config, config))
+            if target != self.target():
+                self._event("target", value=target)
 
     def plan(self, job: Job) -> None:
         """Store a job planned from the pool."""
@@ -173,7 +179,8 @@ class Ledger:
 
     def fault(self, key: str, job: int, attempt: int, fault: Fault) -> None:
         """Store what an attempt met that brought no answer."""
-        row = (job, key, attempt, fault.kind, str(fault), fault.status, fault.body, time.time())
+        message, body = storable(str(fault)), storable(fault.body)
+        row = (job, key, attempt, fault.kind, message, fault.status, body, time.time())
         with self._transaction():
             self._db.execute(
                 "INSERT INTO faults (job, key, attempt, kind, message, status, body, at) VALUES (?,?,?,?,?,?,?,?)", row
@@ -194,21 +201,27 @@ class Ledger:
         """Store that a job failed; `retry` gives it another chance."""
         with self._transaction():
             self._db.execute(
-                "UPDATE jobs SET state = 'failed', error_kind = ?, error = ? WHERE number = ?", (kind, error, job)
+                "UPDATE jobs SET state = 'failed', error_kind = ?, error = ? WHERE number = ?",
+                (kind, storable(error), job),
             )
             self._event("fail", job)
 
-    def retry(self) -> int:
-        """Open every failed job again, and forget the refusals that it met; how many there were."""
+    def retry(self) -> list[int]:
+        """Open every failed job again, and forget the refusals that ended it.
+
+        Returns:
+            those opened now, and those opened before and not performed since.
+        """
         with self._transaction():
-            failed = [number for (number,) in self._db.execute("SELECT number FROM jobs WHERE state = 'failed'")]
-            for number in failed:
+            failed = self._db.execute("SELECT number, error_kind FROM jobs WHERE state = 'failed'").fetchall()
+            for number, kind in failed:
                 self._db.execute(
                     "UPDATE jobs SET state = 'planned', error_kind = NULL, error = NULL WHERE number = ?", (number,)
                 )
-                self._db.execute("DELETE FROM answers WHERE job = ? AND refused IS NOT NULL", (number,))
+                self._db.execute("DELETE FROM answers WHERE job = ? AND refused = ?", (number, kind))
                 self._event("retry", number)
-        return len(failed)
+        opened = "SELECT number FROM jobs WHERE state = 'planned' AND number IN (SELECT job FROM events WHERE kind = ?)"
+        return [number for (number,) in self._rows(opened, "retry")]
 
     def judge_again(self, outcomes: Iterable[tuple[int, Sequence[Outcome]]], facts: Mapping[str, str]) -> None:
         """Replace every draft and verdict, and the given facts, in one transaction (`filter`)."""
@@ -423,8 +436,21 @@ def _cure(said: str) -> str:
     return f"{said}; nothing that was settled is lost"
 
 
+def _bring_up(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
+    """Bring a ledger to the present schema; refuse what cannot be brought there."""
+    found = version(db)
+    if found > len(MIGRATIONS):
+        raise RunError(f"{path}: written by a newer selfinstruct (schema {found}); upgrade to read it")
+    if found == 0:
+        raise RunError(f"{path}: not a finished ledger; if the run died while it was begun, remove the folder")
+    if write:
+        migrate(db)
+    elif found < len(MIGRATIONS):
+        raise RunError(f"{path}: written by an older selfinstruct (schema {found}); `generate` brings it up to date")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    db = sqlite3.connect(path, timeout=LOCKED, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     return db
@@ -434,7 +460,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     # query_only rather than mode=ro: a reader of a WAL file must be able to make its shared-memory file, and can in any
     # folder that may be written; in one that may not, `immutable` reads what the last checkpoint left.
     try:
-        db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+        db = sqlite3.connect(path, timeout=LOCKED, isolation_level=None)
         db.execute("PRAGMA query_only = ON")
         db.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError:

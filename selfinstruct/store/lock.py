@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfinstruct.errors import RunError
@@ -20,19 +20,28 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: another process holds it (the message names it), or the folder cannot be written.
     """
     try:
-        handle = (folder / "lock").open("a+", encoding="utf-8")
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(
             f"{folder}: cannot be written: {error.strerror}; choose another folder with --output-dir"
         ) from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            raise RunError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])})")
-        handle.flush()
+    try:
+        _hold(descriptor, folder)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _hold(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 4096).decode(errors="replace").strip() or "another process"
+        raise RunError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
+    if not os.fstat(descriptor).st_nlink:
+        raise RunError(f"{folder}: another process has just given it up; run again")
+    # The name of the holder is a courtesy, and the disk may be full.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        os.write(descriptor, f"process {os.getpid()} ({command})".encode(errors="replace"))

@@ -24,7 +24,7 @@ async def open_theirs(config: BackendConfig, **_: Any) -> AsyncIterator[Scripted
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("theirs", f"{__name__}:open_theirs", backends.GROUP)])
-    monkeypatch.setattr(backends, "entry_points", lambda **select: points.select(**select))
+    monkeypatch.setattr(backends, "entry_points", points.select)
 
 
 async def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:

@@ -36,7 +36,7 @@ def nearest(pool: list[str], text: str, threshold: float) -> Match | None:
 @contextmanager
 def small() -> Iterator[None]:
     """Sorting, ordering anew, searching in postings and scanning in parts, all at sizes that a test has."""
-    with patch.multiple(rouge_index, _FRESH=5, _NARROW=2, _SCAN=16):
+    with patch.multiple(rouge_index, _FRESH=5, _NARROW=2, _SCAN=16, _BATCH=7):
         yield
 
 
@@ -94,6 +94,14 @@ def test_match_is_the_nearest_at_every_size_of_a_growing_pool(threshold: float, 
                 assert index.match(text) == nearest(pool, text, threshold)
             assert index.add(text) == len(pool)
             pool.append(text)
+
+
+def test_match_is_the_nearest_at_the_sizes_of_the_real_thing() -> None:
+    rng = random.Random(0)
+    index, pool = RougeIndex(0.7), [edited(rng, "", 8) for _ in range(9000)]
+    index.add_many(pool)
+    for text in [edited(rng, pool[number], 8) for number in (10, 4000, 8990)] + ["t1 t2 t3 t1 t2", "u1 t0 t1 t3"]:
+        assert index.match(text) == nearest(pool, text, 0.7)
 
 
 def edited(rng: random.Random, text: str, length: int) -> str:
@@ -187,13 +195,11 @@ def test_many_texts_of_one_template_do_not_hide_the_nearest() -> None:
 
 
 def test_texts_of_very_different_lengths_live_side_by_side() -> None:
-    rng = random.Random(0)
-    index, words = RougeIndex(0.7), [f"t{i}" for i in range(3000)]
-    long = " ".join(rng.choices(words, k=2000))
-    index.add_many(["a b c", long, " ".join(words)])
-    assert index.match(long.rsplit(maxsplit=100)[0]) == nearest([long], long.rsplit(maxsplit=100)[0], 0.7)._replace(
-        number=1
-    )  # type: ignore[union-attr]
+    words = random.Random(0).choices([f"t{i}" for i in range(3000)], k=1200)
+    long, shorter = " ".join(words), " ".join(words[:-100])
+    index = RougeIndex(0.7)
+    index.add_many(["a b c", long, shorter[:100]])
+    assert index.match(shorter) == Match(1, score(long, shorter))
     assert index.match("a b c") == Match(0, 1.0)
 
 

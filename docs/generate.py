@@ -1,0 +1,199 @@
+"""Writes what can be told from the code: docs/cli.md, docs/config.md, and the schema in docs/ledger.md.
+
+python docs/generate.py            writes them
+python docs/generate.py --check    says which are not what the code says, and exits 1
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from selfinstruct.cli import generate
+from selfinstruct.cli.main import cli
+from selfinstruct.config import MAY_CHANGE, BackendConfig, RunConfig
+from selfinstruct.filters import BUILT_IN as FILTERS
+from selfinstruct.filters import _module as filter_module
+from selfinstruct.recipes import BUILT_IN as RECIPES
+from selfinstruct.recipes import module_of
+from selfinstruct.recipes.base import SamplingOptions
+from selfinstruct.store import migrations
+
+DOCS = Path(__file__).parent
+MARKS = "<!-- schema: made by docs/generate.py -->", "<!-- end of schema -->"
+NOTE = "<!-- Made by docs/generate.py from the code; edit there. -->"
+
+
+# -- the command line
+# ----------------------------------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """`--help` of every command."""
+    parts = [
+        "# Commands\n",
+        NOTE,
+        "\nStandard output is for results, standard error for everything said on the way. Exit codes: 0 done · 1 finished"
+        "\nwith failures · 2 usage, or something to fix · 130 interrupted.\n",
+    ]
+    for path, command in commands(cli, "selfinstruct"):
+        with click.Context(
+            command, info_name=path, max_content_width=100, help_option_names=["-h", "--help"]
+        ) as context:
+            parts.append(f"## {path}\n\n```text\n{command.get_help(context).strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command with its path, groups before what is in them."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, f"{path} {name}")
+
+
+# -- the configuration
+# ---------------------------------------------------------------------------------------------------
+
+
+def config_page() -> str:
+    """Every setting, from the models that own them."""
+    flags = {".".join(place): flag for flag, place, _ in generate._SETTINGS}
+    parts = [
+        "# Configuration\n",
+        NOTE,
+        "\nOne TOML file may hold every setting: `selfinstruct generate --config run.toml`. Flags win over the environment,"
+        "\nthat over the file, that over the defaults below. `--set KEY=VALUE` reaches every setting by its dotted name, such as"
+        "\n`--set filters.rouge.threshold=0.6`. A setting that has a flag has an environment variable too, named after the flag:"
+        "\n`--base-url`, `SELFINSTRUCT_GENERATE_BASE_URL`. The resolved configuration of a run lies in its folder as"
+        "\n`config.toml`, and `--config` takes it for another run.\n",
+        "Settings marked `*` may differ when a run is continued; any other makes another run.\n",
+        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "filters")),
+        section("`[backend]`", BackendConfig, "backend.", flags),
+    ]
+    for name in RECIPES:
+        module = module_of(name)
+        parts.append(
+            section(f'`[recipe]` with `name = "{name}"`', module.Options, "recipe.", flags, skip=("switches",))
+        )
+        title = f'`[recipe.switches]` of "{name}"'
+        parts.append(section(title, module.Switches, "recipe.switches.", flags))
+    intro = "Of `[recipe.sampling]` and its like only what is named changes; the rest stays as published."
+    parts.append(section("Tables of sampling", SamplingOptions, "", {}, intro=intro))
+    for name in FILTERS:
+        parts.append(section(f"`[filters.{name}]`", filter_module(name).Settings, f"filters.{name}.", flags))
+    return "\n".join(parts)
+
+
+def section(
+    title: str,
+    model: type[BaseModel],
+    prefix: str,
+    flags: dict[str, str],
+    *,
+    skip: tuple[str, ...] = (),
+    intro: str = "",
+) -> str:
+    """A table of one model's fields with their defaults and meanings."""
+    meanings = attribute_docs(model)
+    rows = []
+    for name, field in model.model_fields.items():
+        if name in skip:
+            continue
+        key = prefix + name
+        mark = "*" if key in MAY_CHANGE else ""
+        flag = f" `{flags[key].replace('|', '/')}`" if key in flags else ""
+        told = " ".join(filter(None, [meanings.get(name, "")]))
+        rows.append(f"| `{name}`{mark} | {kind(field.annotation)} | {default(field.default)} | {told}{flag} |")
+    head = "| key | type | default | meaning |\n|---|---|---|---|"
+    return f"## {title}\n\n{intro + chr(10) + chr(10) if intro else ''}{head}\n" + "\n".join(rows) + "\n"
+
+
+def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
+    """What stands under each field of a model."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found = {}
+    for field, text in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = re.sub(r"\s+", " ", str(text.value.value)).strip().replace("|", "\\|")
+    return found
+
+
+def kind(annotation: Any) -> str:
+    """A type as TOML has it."""
+    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): ""}
+    if annotation in names:
+        return names[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin in (tuple, list):
+        return "list of strings"
+    if origin is dict:
+        return "table"
+    if all(isinstance(argument, str) for argument in arguments) and arguments:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin is Union or type(annotation).__name__ == "UnionType":
+        return " or ".join(filter(None, map(kind, arguments)))
+    return kind(arguments[0]) if arguments else str(annotation)
+
+
+def default(value: Any) -> str:
+    """A default as TOML has it."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key} {number:g}" for key, number in value.model_dump(exclude_none=True).items())
+    if value is None or value is PydanticUndefined or value in ((), {}):
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else '`""`'
+
+
+# -- the ledger
+# ----------------------------------------------------------------------------------------------------------
+
+
+def ledger_page(page: str) -> str:
+    """The page with its schema as the migrations have it."""
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    schema = migrations._LEDGER.strip()
+    return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Each page that is made, with what it should be."""
+    ledger = DOCS / "ledger.md"
+    return {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "config.md": config_page(),
+        ledger: ledger_page(ledger.read_text(encoding="utf-8")),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` say which are behind the code."""
+    behind = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if arguments == ["--check"]:
+        for path in behind:
+            print(f"{path}: not what the code says; run python docs/generate.py", file=sys.stderr)
+        return 1 if behind else 0
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

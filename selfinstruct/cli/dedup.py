@@ -1,0 +1,104 @@
+"""`dedup`: near-duplicates out of any file, exactly as a run decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from selfinstruct.cli.options import as_json, examples
+
+
+@click.command(
+    epilog=examples(
+        "dedup alpaca_data.json",
+        "dedup mine.jsonl --against test_set.parquet --field question --threshold 0.6",
+        "dedup one.csv two.csv --to both.jsonl --keep longest",
+    )
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Rows compared with, and not written; may be repeated.",
+)
+@click.option("--field", default="instruction", show_default=True, help="The column that is compared.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="ROUGE-L above which a row is dropped.",
+)
+@click.option(
+    "--tokenizer",
+    type=click.Choice(["rouge", "unicode"]),
+    default="unicode",
+    show_default=True,
+    help="What a word is; equal on ASCII.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["first", "last", "longest"]),
+    default="first",
+    show_default=True,
+    help="Which of near-duplicates stays.",
+)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the kept rows go; .jsonl, .json, .csv or .parquet.  [default: FILE.kept.jsonl]",
+)
+@click.option(
+    "--dropped",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the dropped rows go.  [default: beside the kept, .dropped.jsonl]",
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@as_json
+def dedup(
+    files: tuple[Path, ...],
+    against: tuple[Path, ...],
+    field: str,
+    threshold: float,
+    tokenizer: str,
+    keep: str,
+    to: Path | None,
+    dropped: Path | None,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Drop near-duplicate rows of FILES (JSONL, JSON, CSV, Parquet, folders), exactly, by ROUGE-L.
+
+    A row is dropped when its text is above the threshold with a row kept before it, or with any row of --against. Dropped rows are
+    written too, each with what it is too like and the score.
+    """
+    from typing import cast
+
+    from selfinstruct.cli.view import progress_bar
+    from selfinstruct.dedup import Keep, dedup_files
+    from selfinstruct.errors import SourceError
+    from selfinstruct.text import TOKENIZERS
+
+    kept = to or files[0].with_name(f"{files[0].name.partition('.')[0]}.kept.jsonl")
+    gone = dropped or kept.with_name(f"{kept.name.partition('.')[0]}.dropped.jsonl")
+    for path in (kept, gone):
+        if path.exists() and not force and path.resolve() not in {file.resolve() for file in (*files, *against)}:
+            raise SourceError(f"{path}: exists already; name another with --to and --dropped, or add --force")
+    with progress_bar("rows decided") as progress:
+        report = dedup_files(
+            files, kept, gone, against=against, field=field, threshold=threshold,
+            tokenize=TOKENIZERS[tokenizer], keep=cast(Keep, keep), progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps({**report._asdict(), "kept_file": str(kept), "dropped_file": str(gone)}))
+        return 0
+    inside = f" ({report.against} of them for --against)" if against else ""
+    print(f"{report.rows} rows: {report.kept} kept, {report.dropped} dropped{inside}")
+    print(f"{kept}\n{gone}")
+    return 0

@@ -1,0 +1,34 @@
+"""What a terminal may be shown: models wrote it, so control characters are made visible, never obeyed."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+
+def visible(text: str, indent: str = "  ") -> str:
+    """Text that a terminal cannot obey: control characters become their Unicode pictures, lines are indented."""
+    safe = text if text.isprintable() else "".join(char if _harmless(char) else _picture(char) for char in text)
+    return safe.replace("\n", f"\n{indent}")
+
+
+def one_line(text: str) -> str:
+    """The same on one line."""
+    return visible(" ".join(text.split()))
+
+
+def json_line(value: Any) -> str:
+    """A value as one line of JSON, readable in any script, with everything unprintable escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+def _harmless(char: str) -> bool:
+    """Printable, a space of any script, a line break or tab, or what joins letters in Persian and Hindi."""
+    return char.isprintable() or char in "\n\t\u200c\u200d" or unicodedata.category(char) == "Zs"
+
+
+def _picture(char: str) -> str:
+    code = ord(char)
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"

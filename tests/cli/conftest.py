@@ -1,0 +1,38 @@
+"""A folder to work in, and a run that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.playing import Said, answers, say, seeds
+
+Say = Callable[..., Said]
+LIST = (
+    " Explain why the tide rises twice a day.\n10. Draw a map of the town.\n11. Name three rivers of Europe!\n"
+    "12. Compare travelling by train with travelling by bus."
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+@pytest.fixture
+def selfinstruct(here: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """The command: `selfinstruct("status", "--json")`."""
+    return lambda *arguments: say(capsys, *arguments)
+
+
+@pytest.fixture
+def first(here: Path, selfinstruct: Say) -> Said:
+    """A run named `first`, in which two tasks are kept and two drafts dropped; and what was said as it was made."""
+    script = answers(here, LIST)
+    flags = ("-n", "2", "--concurrency", "1", "--seed", "7")
+    return selfinstruct("generate", "--script", script, "--seeds", seeds(here), "--run", "first", *flags)

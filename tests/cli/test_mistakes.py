@@ -1,0 +1,206 @@
+"""What people get wrong is answered with one line that says what to do, on stderr, with exit code 2."""
+
+# ruff: noqa: E501 - a message is one line, and so it stands here
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from selfinstruct.cli.main import cli
+from selfinstruct.cli.terminal import json_line, one_line, visible
+from tests.cli.conftest import Say
+from tests.cli.playing import Said, answers, seeds, shell, write
+
+MISTAKES = {
+    "genrate": "No such command 'genrate'. Did you mean 'generate'?; see selfinstruct --help",
+    "make": f"No such command 'make'; known: {', '.join(cli.commands)}; see selfinstruct --help",
+    "seeds list": "No such command 'list'; known: check; see selfinstruct seeds --help",
+    "generate my.jsonl": "Got unexpected extra argument (my.jsonl); seeds are named with --seeds, a run with --run; see selfinstruct generate --help",
+    "generate -n 0": "Invalid value for '-n' / '--num-tasks': 0 is not in the range x>=1; see selfinstruct generate --help",
+    "generate -n many": "Invalid value for '-n' / '--num-tasks': 'many' is not a valid integer range; see selfinstruct generate --help",
+    "generate --modle x": None,
+    "generate --dialect jazz": "Invalid value for '--dialect': 'jazz' is not one of 'completion', 'chat'; see selfinstruct generate --help",
+    "--model x generate": "No such option '--model'. Did you mean '--help'?; options stand after the command; see selfinstruct --help",
+    "show": "Missing argument 'RUN'; see selfinstruct show --help",
+    "show first": "outputs/first: no run here; runs under outputs: none yet; `selfinstruct generate` begins one",
+    "generate --backend gpt --dry-run": "unknown backend 'gpt'; known: llamacpp, openai, scripted, vllm",
+    "generate --backend opanai": "unknown backend 'opanai'; did you mean openai? known: llamacpp, openai, scripted, vllm",
+    "generate --recipe alpacca": "unknown recipe 'alpacca'; did you mean alpaca? known: alpaca, self-instruct",
+    "generate --format alpca --dry-run": "unknown format 'alpca'; did you mean alpaca? known: alpaca, jsonl",
+    "generate --set filters.rogue.threshold=1": "unknown filter 'rogue'; did you mean rouge? known: instances, rouge, validity",
+    "generate --set filters.rouge.treshold=1": "filters.rouge: unknown key `treshold`; did you mean `threshold`?",
+    "generate --set recipe.switches.any_yess=false": "recipe self-instruct: unknown key `switches.any_yess`; did you mean `any_yes`?",
+    "generate --set backend.modle=x": "configuration: unknown key `backend.modle`; did you mean `model`?",
+    "generate --set colour=red": "configuration: unknown key `colour` (known: n, seeds, prompts, seed, ordered, window, formats, patience, recipe, backend, filters)",
+    "generate --set n": "--set n: write it as key=value, such as filters.rouge.threshold=0.6",
+    "generate --set n=many": "configuration: `n` = 'many': input should be a valid integer",
+    "generate --set n=true": "configuration: `n` = True: input should be a valid integer",
+    "generate --set ordered=yes": "configuration: `ordered` = 'yes': input should be a valid boolean",
+    "generate --set seeds=3": "configuration: `seeds` = 3: input should be a valid string",
+    "generate --threshold 7": "filters.rouge: `threshold` = 7.0: input should be less than or equal to 1",
+    "generate --set window=9": "configuration: `window` means something only with `ordered = true`",
+    "generate --backend scripted": "configuration: `backend`: a scripted backend needs `script`, a file of answers",
+    "generate --backend openai --script x": "configuration: `backend`: `script` is for kind `scripted`, not `openai`: leave one of the two out",
+    "generate --backend llamacpp --base-url http://x/v1": "configuration: `backend`: `base_url` is for a server that is running: use kind `openai` (or `vllm`) with it",
+    "generate --structured --dialect completion": "configuration: `backend`: `structured` answers need the chat dialect",
+    "generate --structured --dry-run": "backend.structured: needs the chat dialect, but this model takes completions; add --dialect chat",
+    "generate --strict --dialect chat": "recipe.strict: the published code reads completions, but this model is asked in chat; add --dialect completion, or leave strict out",
+    "generate --strict --set recipe.switches.any_yes=true": "recipe self-instruct: strict = true turns every switch off, but switches.any_yes is on: drop one of the two",
+    "generate --set recipe.kept_demonstrations=9": "recipe self-instruct: kept_demonstrations is more than demonstrations: lower it",
+    "generate --set recipe.demonstrations=9000": None,
+    "generate --config nope.toml": "nope.toml: no such configuration file",
+    "generate --config bad.toml": "bad.toml: not TOML: Invalid value (at line 1, column 5)",
+    "generate --seeds nope.jsonl": None,
+    "generate --prompts nope": "nope: not a folder of prompts",
+    "generate --script nope.jsonl": None,
+    "check --script nope.jsonl": None,
+    "check --set x=1": None,
+}  # fmt: skip
+"""A command, and its one line; None where another part of the project words it."""
+
+
+@pytest.mark.parametrize(("command", "message"), MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_is_one_line(command: str, message: str | None, here: Path, selfinstruct: Say) -> None:
+    (here / "bad.toml").write_text("n = = 3")
+    said = selfinstruct(*command.split())
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("selfinstruct: ")
+    assert said.err.count("\n") == 1
+    if message is not None:
+        assert said.err == f"selfinstruct: {message}\n"
+    assert not (here / "outputs").exists() or not list((here / "outputs").iterdir())
+
+
+OF_A_RUN = {
+    "show first 9.9": "outputs/first: no draft 9.9; ids look like 17.3 and stand in samples.jsonl and `drops`",
+    "show second": "outputs/second: no run here; runs under outputs: first",
+    "drops first --reason rude": "nothing was dropped for reason 'rude'; in this run: banned_word, near_duplicate",
+    "drops first --filter rude --json": "nothing was dropped by filter 'rude'; in this run: rouge, validity",
+    "export first --format xls": "unknown format 'xls'; known: alpaca, jsonl",
+    "export first --to seeds.jsonl": "Invalid value for '--to': Directory 'seeds.jsonl' is a file; see selfinstruct export --help",
+    "filter first --set n=3": "filter changes settings of filters only, not n; write filters.NAME.KEY=VALUE",
+    "filter first --threshold 7": "filters.rouge: `threshold` = 7.0: input should be less than or equal to 1",
+    "generate --run first --seed 8": "outputs/first: begun with seed = 7, not 8; leave it out, or begin another run with --run",
+    "generate --run first --strict": "outputs/first: begun with recipe.strict = False, not True; leave it out, or begin another run with --run",
+    "generate --run first --threshold 0.5": "outputs/first: begun with filters.rouge.threshold = 0.7, not 0.5; leave it out, or begin another run with --run",
+    "generate --run first --model x": "outputs/first: begun with backend.model = '', not 'x'; leave it out, or begin another run with --run",
+    "generate --run first --set recipe.switchs.any_yes=true": "recipe self-instruct: unknown key `switchs`; did you mean `switches`?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), OF_A_RUN.items(), ids=OF_A_RUN)
+def test_a_mistake_about_a_run_is_one_line(command: str, message: str, first: Said, selfinstruct: Say) -> None:
+    assert selfinstruct(*command.split()) == (2, "", f"selfinstruct: {message}\n")
+
+
+def test_other_seeds_are_another_run(first: Said, selfinstruct: Say, here: Path) -> None:
+    other = write(here, "other.jsonl", [{"instruction": "Name a river.", "output": "Rhine"}])
+    said = selfinstruct("generate", "--run", "first", "--seeds", other)
+    assert said.err == (
+        f"selfinstruct: outputs/first: begun with other seeds than {other}; leave it out, or begin another run with --run\n"
+    )
+
+
+def test_what_may_change_continues_a_run(first: Said, selfinstruct: Say) -> None:
+    flags = ("--concurrency", "3", "--timeout", "9", "--format", "alpaca", "--set", "patience=5")
+    said = selfinstruct("generate", "--run", "first", "--seeds", "seeds.jsonl", *flags)
+    assert (said.code, said.out) == (
+        0, "outputs/first/export/alpaca.json: 2 rows\noutputs/first/export/alpaca.jsonl: 2 rows\n",
+    )  # fmt: skip
+
+
+# -- what a terminal is shown
+# ----------------------------------------------------------------------------------------------
+
+BELL = (
+    " Explain \x1b[31mwhy\x07 the\x9b2J tide\u202e rises twice.\n10. \x1b]0;Draw a map of it\x07.\n11. \x1bName it all."
+)
+
+
+def test_control_characters_of_models_never_reach_the_terminal(here: Path, selfinstruct: Say) -> None:
+    script = answers(here, BELL, instance="Output: \x1b[2Jgone\x00\x85")
+    flags = ("--seeds", seeds(here), "--run", "first", "-n", "1", "--concurrency", "1")
+    told = [selfinstruct("generate", "--script", script, *flags)]
+    told += [selfinstruct(*command.split()) for command in (
+        "show first", "show first 1.1 1.2 1.3 --prompts", "show first 1.1 --json", "drops first", "drops first --json",
+        "status first", "status first --json",
+    )]  # fmt: skip
+    assert all(said.code == 0 for said in told)
+    shown = "".join(said.out + said.err for said in told)
+    assert [char for char in shown if not (char.isprintable() or char == "\n")] == []
+    assert "␛[31mwhy␇" in told[1].out
+    again = selfinstruct("generate", "--script", script, *flags[:-4], "-n", "1", "--json", "--concurrency", "1")
+    assert again.out.isascii()
+    assert json.loads(told[3].out)["instruction"].startswith("Explain \x1b[31mwhy")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("a\tb\nc", "a\tb\n  c"),
+        ("\x1b[0m\x00\x7f\x9b\u202e", "␛[0m␀\\u007f\\u009b\\u202e"),
+        ("東京　です\u00a0می\u200cشود", "東京　です\u00a0می\u200cشود"),
+    ],
+)
+def test_what_is_visible(text: str, expected: str) -> None:
+    assert visible(text) == expected
+    assert "\n" not in one_line(text)
+    assert json.loads(json_line(text)) == text
+    assert json_line(text).isprintable()
+
+
+def test_no_colour_and_no_panel_where_no_terminal_is(here: Path) -> None:
+    command = f"selfinstruct generate --script {answers(here)} --seeds {seeds(here)} -n 2"
+    said = shell(command, here, NO_COLOR="1", TERM="xterm-256color")
+    assert said.code == 0
+    assert "\x1b" not in said.out + said.err
+    assert said.err.endswith("\n")
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(first: Said, here: Path) -> None:
+    said = shell("set -o pipefail; selfinstruct show first --prompts | head -1", here)
+    assert said == (0, "2.1 (instances) kept\n", "")
+    assert shell("selfinstruct status first | true", here) == (0, "", "")
+
+
+def test_a_terminal_that_knows_ascii_only_is_shown_the_rest_by_number(first: Said, here: Path) -> None:
+    said = shell("selfinstruct status first", here, PYTHONIOENCODING="ascii")
+    assert "dropped 1 \\xd7 near_duplicate" in said.out
+
+
+# -- ending by a signal
+# ----------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_exits_130_and_says_how_to_go_on(here: Path) -> None:
+    slow = write(here, "slow.json", [])
+    Path(slow).write_text(json.dumps({"choose": "cycle", "answers": [{"text": "Hm.", "delay": 0.2}]}))
+    command = [
+        sys.executable,
+        "-m",
+        "selfinstruct",
+        "generate",
+        "--script",
+        slow,
+        "--seeds",
+        seeds(here),
+        "--run",
+        "first",
+    ]
+    with subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not (here / "outputs" / "first" / "ledger.sqlite").exists():
+            time.sleep(0.05)
+        time.sleep(0.3)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "outputs/first: interrupted with 0 of 30 kept; the same command continues it" in err
+    assert "Traceback" not in out + err

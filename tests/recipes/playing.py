@@ -1,0 +1,107 @@
+"""A recipe played through: a scripted model answers, the run judges, and what was asked is kept for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from selfinstruct.config import RunConfig, build, merge
+from selfinstruct.errors import Refused
+from selfinstruct.prompts import read_texts
+from selfinstruct.recipes import module_of
+from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
+from selfinstruct.runs import RunState, resolve
+
+POOL = (
+    "Name three rivers that cross a border.",
+    "Explain to a child why bread rises.",
+    "Turn the recipe below into a shopping list.",
+    "Say whether the remark is a complaint or a compliment.",
+)
+SEEDS = [
+    Seed(id=f"s{i}", instruction=text, instances=(Instance(input="x", output=f"answer {i}"),))
+    for i, text in enumerate(POOL, start=1)
+]
+
+
+class Asked(NamedTuple):
+    """One question that the recipe asked."""
+
+    prompt: Rendered
+    sampling: Sampling
+    schema: dict[str, JsonValue] | None
+
+    @property
+    def text(self) -> str:
+        return self.prompt if isinstance(self.prompt, str) else "\n".join(turn.content for turn in self.prompt)
+
+
+class Answers:
+    """A `Generate` that gives these answers in order; a `Refused` is raised."""
+
+    def __init__(self, *answers: str | tuple[str, str] | Refused) -> None:
+        self.asked: list[Asked] = []
+        self._left = list(answers)
+
+    async def __call__(
+        self, prompt: Rendered, sampling: Sampling, *, answer_schema: dict[str, JsonValue] | None = None
+    ) -> Completion:
+        self.asked.append(Asked(prompt, sampling, answer_schema))
+        answer = self._left.pop(0)
+        if isinstance(answer, Refused):
+            raise answer
+        text, reason = (answer, "stop") if isinstance(answer, str) else answer
+        return Completion(text=text, finish_reason=reason)
+
+
+def state_of(recipe: str, *, dialect: str = "completion", structured: bool = False, **options: Any) -> RunState:
+    """A run that has only its seeds."""
+    config, texts = _told(recipe, dialect, structured, json.dumps(options))
+    return RunState(config, SEEDS, texts, target=None)
+
+
+@cache
+def _told(recipe: str, dialect: str, structured: bool, options: str) -> tuple[RunConfig, dict[str, str]]:
+    tree: dict[str, Any] = {
+        "recipe": {"name": recipe, "demonstrations": 3, "kept_demonstrations": 0},
+        "backend": {"kind": "openai", "dialect": dialect, "structured": structured},
+    }
+    config = resolve(build(RunConfig, merge(tree, {"recipe": json.loads(options)}), where="test"), SEEDS)
+    assert config.backend.dialect is not None
+    return config, read_texts(recipe, module_of(recipe).PROMPTS, config.backend.dialect)
+
+
+def play(coroutine: Any) -> Any:
+    """What a coroutine returns that waits for nothing: no loop is needed."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waited for something")
+
+
+def first(state: RunState, generate: Answers) -> tuple[list[Outcome], list[Job]]:
+    """Plan, perform and settle the next job of the pool."""
+    job = state.plan()
+    assert job is not None
+    return state.settle(job, play(state.recipe.perform(job, generate)))
+
+
+def instances(state: RunState, instruction: str, generate: Answers) -> Outcome:
+    """Perform and settle the job of a kept instruction (Self-Instruct)."""
+    job = Job(state.jobs + 1, "instances", {"instruction": instruction}, "1.1")
+    [outcome], _ = state.settle(job, play(state.recipe.perform(job, generate)))
+    return outcome
+
+
+def kept(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.sample.instruction for outcome in outcomes if outcome.sample is not None]
+
+
+def reasons(outcomes: Sequence[Outcome]) -> list[str]:
+    """The word on each draft: `passed`, or why it was dropped."""
+    return [str(outcome.verdicts[-1].reason) for outcome in outcomes]

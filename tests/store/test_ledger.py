@@ -1,0 +1,344 @@
+"""What is put into the ledger comes out again, and what stops it is told in one line with its cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from selfinstruct.errors import RunError, Transient
+from selfinstruct.records import Completion, Draft, Instance, InstanceDrop, Job, Outcome, Reason, Sample, Seed, Verdict
+from selfinstruct.store import ledger as module
+from selfinstruct.store.ledger import NAME, Ledger
+from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+
+laws = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+text = st.text(max_size=30) | st.sampled_from(
+    ["\0", "a\0b", "ｆｕｌｌ", "e\u0301", "😀\u200d🔥", "\r\n\u2028", "{{ x }}", "';--"]
+)
+values = st.dictionaries(
+    text, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | text
+)
+instances = st.lists(st.builds(Instance, input=text, output=text), max_size=4).map(tuple)
+drafts = st.builds(
+    Draft, stage=text, instruction=text, instances=instances, flaw=st.none() | st.sampled_from(Reason), meta=values
+)
+drops = st.lists(st.builds(InstanceDrop, st.integers(0, 9), st.sampled_from([str(r) for r in Reason])), max_size=3).map(
+    tuple
+)
+judged = st.builds(Verdict, filter=text, keep=st.booleans(), reason=text, detail=values, instance_drops=drops)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with created(tmp_path) as ledger:
+        yield ledger
+
+
+def created(folder: Path, **given: Any) -> Ledger:
+    return Ledger.create(folder, **{"facts": {"model": "m"}, "seeds": [], "prompts": {}, "target": 5, **given})
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, job: int) -> list[Outcome]:
+    made = []
+    for position, draft in enumerate(draw(st.lists(drafts, min_size=1, max_size=3)), start=1):
+        id, verdicts = f"{job}.{position}", draw(st.lists(judged, min_size=1, max_size=3))
+        sample = Sample(
+            id=id,
+            stage=draft.stage,
+            instruction=draft.instruction,
+            instances=draw(instances),
+            meta=draft.meta,
+            parent=None,
+        )
+        made.append(Outcome(id, draft, tuple(verdicts), sample if draw(st.booleans()) else None))
+    return made
+
+
+def number(ledger: Ledger) -> int:
+    """Of a job that is new in this example."""
+    return ledger.last_job() + 1
+
+
+# -- round trips
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@laws
+@given(st.data())
+def test_what_is_settled_comes_out_as_it_went_in(ledger: Ledger, data: st.DataObject) -> None:
+    job = Job(number(ledger), "s", data.draw(values))
+    ledger.plan(job)
+    made = data.draw(outcomes(job.number))
+    follow = [Job(job.number + 1, data.draw(text), data.draw(values), parent=made[0].id)]
+    ledger.settle(job.number, made, follow)
+    stored = list(ledger.drafts("d.job = ?", job.number))
+    assert [(s.id, s.draft, s.kept) for s in stored] == [(o.id, o.draft, o.sample is not None) for o in made]
+    assert [s.sample for s in stored if s.kept] == [o.sample for o in made if o.sample]
+    assert [ledger.verdicts(o.id) for o in made] == [[v.model_dump(mode="json") for v in o.verdicts] for o in made]
+    assert ledger.job(job.number)[0] == job
+    assert ledger.job(job.number + 1)[:3] == (follow[0], job.number, "planned")
+
+
+@laws
+@given(
+    completion=st.builds(Completion, text=text, finish_reason=text, model=text, refused=st.none() | text), said=values
+)
+def test_an_answer_comes_out_as_it_went_in(ledger: Ledger, completion: Completion, said: dict[str, Any]) -> None:
+    job = ledger.count("answers")
+    ledger.answer(f"key {job}", job, 0, json.dumps(said), completion, 0.5)
+    assert ledger.completion(f"key {job}") == completion
+    assert ledger.answers(job)[0][1:] == (f"key {job}", job, said, completion, 0.5)
+
+
+@laws
+@given(seed=st.builds(Seed, id=text, instruction=text, instances=instances, category=text), prompt=text)
+def test_a_run_knows_its_seeds_prompts_and_facts(tmp_path_factory: Any, seed: Seed, prompt: str) -> None:
+    with created(
+        tmp_path_factory.mktemp("run"), seeds=[seed], prompts={"p": prompt}, facts={"model": prompt}
+    ) as ledger:
+        assert (ledger.seeds(), ledger.prompts(), ledger.fact("model")) == ([seed], {"p": prompt}, prompt)
+        assert ledger.fact("nothing") is None
+
+
+def test_a_megabyte_on_one_line_is_stored_whole(ledger: Ledger) -> None:
+    long = "word " * 200_000 + "\0end"
+    ledger.answer("k", 1, 0, "{}", Completion(text=long), 0.0)
+    answer = ledger.completion("k")
+    assert answer is not None
+    assert answer.text == long
+
+
+def test_half_a_surrogate_pair_in_what_a_server_said_does_not_stop_the_run(ledger: Ledger) -> None:
+    ledger.plan(Job(1, "s", {"text": "\ud800"}))
+    ledger.fault("k", 1, 1, Transient("broken", "said \ud800", body="\udfff"))
+    ledger.fail(1, "broken", "said \ud800")
+    assert ledger.query("SELECT message, body FROM faults") == [("said \ufffd", "\ufffd")]
+    assert ledger.job(1).error == "said \ufffd"
+    assert ledger.job(1).job.payload == {"text": "\ud800"}
+
+
+def test_the_first_answer_under_a_key_stands(ledger: Ledger) -> None:
+    for text in ("first", "second"):
+        ledger.answer("k", 1, 0, "{}", Completion(text=text), 0.0)
+    answer = ledger.completion("k")
+    assert answer is not None
+    assert answer.text == "first"
+
+
+def test_what_fails_half_way_leaves_nothing(ledger: Ledger) -> None:
+    ledger.plan(Job(1, "s", {}))
+    draft = Draft(stage="s", instruction="Say it.")
+    outcome = Outcome("1.1", draft, (Verdict(filter="f", keep=True),), None)
+    with pytest.raises(RunError, match="UNIQUE"):
+        ledger.settle(1, [outcome, outcome], [])
+    assert ledger.count("drafts") == ledger.count("verdicts") == 0
+    assert ledger.job(1).state == "planned"
+    assert [event.kind for event in ledger.events()] == ["target", "plan"]
+
+
+def test_the_target_is_the_last_one_set_and_set_once(ledger: Ledger) -> None:
+    for target in (5, 9, 9, 7):
+        ledger.reconfigure("{}", target)
+    assert ledger.target() == 7
+    assert [event.value for event in ledger.events()] == [5, 9, 7]
+
+
+def test_reading_while_a_run_writes_sees_what_is_committed(ledger: Ledger) -> None:
+    with Ledger.open(ledger.path.parent) as reader:
+        ledger.plan(Job(1, "s", {}))
+        assert reader.last_job() == 1
+
+
+def test_reading_writes_nothing(ledger: Ledger) -> None:
+    with Ledger.open(ledger.path.parent) as reader, pytest.raises(RunError, match="readonly|cannot be written"):
+        reader.plan(Job(1, "s", {}))
+
+
+# -- beginning
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_begun_whole_or_not_at_all(tmp_path: Path) -> None:
+    seed = Seed(id="twice", instruction="Say it.")
+    with pytest.raises(RunError, match="UNIQUE"):
+        created(tmp_path, seeds=[seed, seed])
+    assert not (tmp_path / NAME).exists()
+    created(tmp_path, seeds=[seed]).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
+
+
+def test_a_run_is_never_written_over(tmp_path: Path) -> None:
+    created(tmp_path, target=3).close()
+    with pytest.raises(RunError, match="holds a run"):
+        created(tmp_path, target=4)
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.target() == 3
+
+
+def test_leftovers_of_a_run_that_was_removed_are_no_part_of_the_next(tmp_path: Path) -> None:
+    old = created(tmp_path / "old" if (tmp_path / "old").mkdir() is None else tmp_path)
+    old.plan(Job(1, "s", {}))
+    (tmp_path / f"{NAME}-wal").write_bytes((tmp_path / "old" / f"{NAME}-wal").read_bytes())
+    old.close()
+    with created(tmp_path) as ledger:
+        assert ledger.last_job() == 0
+
+
+# -- what stops it
+# -------------------------------------------------------------------------------------------------------------
+
+
+def newer(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.close()
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100 : len(content)] = b"\xff" * (len(content) - 100)
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def no_ledger(path: Path) -> None:
+    path.write_text("This is a letter to a friend, and no ledger at all. " * 50)
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize(
+    ("befalls", "said"),
+    [
+        (newer, "newer selfinstruct .* upgrade"),
+        (damaged, "damaged or not a ledger"),
+        (emptied, "not a finished ledger"),
+        (no_ledger, "damaged or not a ledger"),
+        (Path.unlink, "no run here"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_what_to_do(
+    tmp_path: Path, befalls: Callable[[Path], object], said: str, write: bool
+) -> None:
+    created(tmp_path).close()
+    befalls(tmp_path / NAME)
+    with pytest.raises(RunError, match=said) as refusal:
+        Ledger.open(tmp_path, write=write)
+    assert str(tmp_path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_ledger_that_another_program_holds_is_named_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCKED", 0.05)
+    with created(tmp_path) as ledger:
+        other = sqlite3.connect(tmp_path / NAME, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunError, match="another program holds the ledger"):
+            ledger.plan(Job(1, "s", {}))
+        other.execute("ROLLBACK")
+        other.close()
+        ledger.plan(Job(1, "s", {}))
+        assert ledger.last_job() == 1
+
+
+def test_a_full_disk_is_named_and_nothing_that_was_stored_is_lost(ledger: Ledger) -> None:
+    ledger.answer("before", 1, 0, "{}", Completion(text="kept"), 0.0)
+    pages = ledger.query("PRAGMA page_count")[0][0]
+    ledger.query(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(RunError, match="the disk is full: free some space"):
+        ledger.answer("after", 1, 0, "{}", Completion(text="x" * 100_000), 0.0)
+    ledger.query("PRAGMA max_page_count = 100000")
+    assert ledger.completion("before") is not None
+    assert ledger.completion("after") is None
+    ledger.answer("after", 1, 0, "{}", Completion(text="x" * 100_000), 0.0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user to be refused as")
+@pytest.mark.parametrize("write", [False, True])
+def test_a_folder_that_may_not_be_written_can_be_read_and_no_more(tmp_path: Path, write: bool) -> None:
+    with created(tmp_path) as ledger:
+        ledger.plan(Job(1, "s", {}))
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)
+    (tmp_path / NAME).chmod(0o644)
+    said = as_nobody(f"print(Ledger.open(Path({str(tmp_path)!r}), write={write}).last_job())")
+    assert ("cannot be written: check the folder's permissions" in said) if write else said == "1\n"
+
+
+def as_nobody(code: str) -> str:
+    """What a program says that belongs to nobody; run in a fork, so that it needs no right to read our code."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        with os.fdopen(writer, "w") as out:
+            try:
+                exec(
+                    code, {"Ledger": Ledger, "Path": Path, "print": lambda *a: out.write(" ".join(map(str, a)) + "\n")}
+                )
+            except RunError as error:
+                out.write(str(error))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        text = said.read()
+    os.waitpid(child, 0)
+    return text
+
+
+# -- migrations
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_step_from_an_empty_file_leads_to_the_present_schema() -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(db)
+    assert version(db) == len(MIGRATIONS)
+    migrate(db)
+    assert version(db) == len(MIGRATIONS)
+    db.close()
+
+
+def test_a_step_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    created(tmp_path).close()
+
+    def broken(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half (x)")
+        db.execute("CREATE TABLE half (x)")
+
+    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", (*MIGRATIONS, broken))
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, broken))
+    with pytest.raises(RunError, match="half"):
+        Ledger.open(tmp_path, write=True)
+    monkeypatch.undo()
+    with Ledger.open(tmp_path, write=True) as ledger:
+        assert ledger.count("sqlite_master", "name = 'half'") == 0
+
+
+def test_an_older_ledger_is_brought_up_when_written_and_refused_when_only_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created(tmp_path).close()
+    steps = (*MIGRATIONS, lambda db: db.execute("ALTER TABLE run ADD COLUMN note TEXT"))
+    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", steps)
+    monkeypatch.setattr(module, "MIGRATIONS", steps)
+    with pytest.raises(RunError, match="older selfinstruct"):
+        Ledger.open(tmp_path)
+    Ledger.open(tmp_path, write=True).close()
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.query("SELECT note FROM run") == [(None,)]
+        assert ledger.fact("model") == "m"
