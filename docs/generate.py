@@ -12,7 +12,9 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import click
@@ -33,6 +35,28 @@ DOCS = Path(__file__).parent
 MARKS = "<!-- schema: made by docs/generate.py -->", "<!-- end of schema -->"
 NOTE = "<!-- Made by docs/generate.py from the code; edit there. -->"
 
+CLI = f"""\
+# Commands
+
+{NOTE}
+
+Standard output is for results, standard error for everything said on the way. Exit codes: 0 done · 1 finished with
+failures · 2 usage, or something to fix · 130 interrupted.
+"""
+CONFIG = f"""\
+# Configuration
+
+{NOTE}
+
+One TOML file may hold every setting: `selfinstruct generate --config run.toml`. Flags win over the environment, that
+over the file, that over the defaults below. `--set KEY=VALUE` reaches every setting by its dotted name, such as
+`--set filters.rouge.threshold=0.6`. A setting that has a flag has an environment variable too, named after the flag:
+`--base-url`, `SELFINSTRUCT_GENERATE_BASE_URL`. The resolved configuration of a run lies in its folder as
+`config.toml`, and `--config` takes it for another run.
+
+Settings marked `*` may differ when a run is continued; any other makes another run.
+"""
+
 
 # -- the command line
 # ----------------------------------------------------------------------------------------------------
@@ -40,16 +64,10 @@ NOTE = "<!-- Made by docs/generate.py from the code; edit there. -->"
 
 def cli_page() -> str:
     """`--help` of every command."""
-    parts = [
-        "# Commands\n",
-        NOTE,
-        "\nStandard output is for results, standard error for everything said on the way. Exit codes: 0 done · 1 finished"
-        "\nwith failures · 2 usage, or something to fix · 130 interrupted.\n",
-    ]
+    parts = [CLI]
     for path, command in commands(cli, "selfinstruct"):
-        with click.Context(
-            command, info_name=path, max_content_width=100, help_option_names=["-h", "--help"]
-        ) as context:
+        names = ["-h", "--help"]
+        with click.Context(command, info_name=path, terminal_width=100, help_option_names=names) as context:
             parts.append(f"## {path}\n\n```text\n{command.get_help(context).strip()}\n```\n")
     return "\n".join(parts)
 
@@ -70,14 +88,7 @@ def config_page() -> str:
     """Every setting, from the models that own them."""
     flags = {".".join(place): flag for flag, place, _ in generate._SETTINGS}
     parts = [
-        "# Configuration\n",
-        NOTE,
-        "\nOne TOML file may hold every setting: `selfinstruct generate --config run.toml`. Flags win over the environment,"
-        "\nthat over the file, that over the defaults below. `--set KEY=VALUE` reaches every setting by its dotted name, such as"
-        "\n`--set filters.rouge.threshold=0.6`. A setting that has a flag has an environment variable too, named after the flag:"
-        "\n`--base-url`, `SELFINSTRUCT_GENERATE_BASE_URL`. The resolved configuration of a run lies in its folder as"
-        "\n`config.toml`, and `--config` takes it for another run.\n",
-        "Settings marked `*` may differ when a run is continued; any other makes another run.\n",
+        CONFIG,
         section("Run", RunConfig, "", flags, skip=("recipe", "backend", "filters")),
         section("`[backend]`", BackendConfig, "backend.", flags),
     ]
@@ -90,9 +101,10 @@ def config_page() -> str:
         parts.append(section(title, module.Switches, "recipe.switches.", flags))
     intro = "Of `[recipe.sampling]` and its like only what is named changes; the rest stays as published."
     parts.append(section("Tables of sampling", SamplingOptions, "", {}, intro=intro))
-    for name in FILTERS:
-        parts.append(section(f"`[filters.{name}]`", filter_module(name).Settings, f"filters.{name}.", flags))
-    return "\n".join(parts)
+    tables = (
+        section(f"`[filters.{name}]`", filter_module(name).Settings, f"filters.{name}.", flags) for name in FILTERS
+    )
+    return "\n".join([*parts, *tables])
 
 
 def section(
@@ -106,17 +118,19 @@ def section(
 ) -> str:
     """A table of one model's fields with their defaults and meanings."""
     meanings = attribute_docs(model)
-    rows = []
-    for name, field in model.model_fields.items():
-        if name in skip:
-            continue
-        key = prefix + name
-        mark = "*" if key in MAY_CHANGE else ""
-        flag = f" `{flags[key].replace('|', '/')}`" if key in flags else ""
-        told = " ".join(filter(None, [meanings.get(name, "")]))
-        rows.append(f"| `{name}`{mark} | {kind(field.annotation)} | {default(field.default)} | {told}{flag} |")
+    fields = [(name, field) for name, field in model.model_fields.items() if name not in skip]
+    rows = [
+        f"| `{name}`{'*' if prefix + name in MAY_CHANGE else ''} | {kind(field.annotation)} | {default(field.default)}"
+        f" | {meanings[name]}{flag_of(flags, prefix + name)} |"
+        for name, field in fields
+    ]
     head = "| key | type | default | meaning |\n|---|---|---|---|"
     return f"## {title}\n\n{intro + chr(10) + chr(10) if intro else ''}{head}\n" + "\n".join(rows) + "\n"
+
+
+def flag_of(flags: dict[str, str], key: str) -> str:
+    """The flag of a setting, where it has one."""
+    return f" `{flags[key]}`" if key in flags else ""
 
 
 def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
@@ -124,7 +138,7 @@ def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = re.sub(r"\s+", " ", str(text.value.value)).strip().replace("|", "\\|")
     return found
@@ -132,22 +146,17 @@ def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
 
 def kind(annotation: Any) -> str:
     """A type as TOML has it."""
-    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): ""}
-    if annotation in names:
-        return names[annotation]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "", tuple: "list of strings"}
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in names or origin in names:
+        return names.get(annotation) or names.get(origin, "")
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
-    arguments = get_args(annotation)
-    origin = get_origin(annotation)
-    if origin in (tuple, list):
-        return "list of strings"
-    if origin is dict:
-        return "table"
-    if all(isinstance(argument, str) for argument in arguments) and arguments:
+    if arguments and all(isinstance(argument, str) for argument in arguments):
         return " or ".join(f"`{argument}`" for argument in arguments)
-    if origin is Union or type(annotation).__name__ == "UnionType":
+    if origin in (Union, UnionType):
         return " or ".join(filter(None, map(kind, arguments)))
-    return kind(arguments[0]) if arguments else str(annotation)
+    return kind(arguments[0])
 
 
 def default(value: Any) -> str:

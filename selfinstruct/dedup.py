@@ -3,12 +3,13 @@
     for decision in decide(texts, against=benchmark_texts):
         if decision.match is None: ...
 
-Greedy, as in a run: rows are taken one by one, and one that is above the threshold with any row kept before, or with any row of the
-fixed corpus, is dropped. `dedup_files` does that from files to files.
+Greedy, as in a run: rows are taken one by one, and one that is above the threshold with any row kept before, or with
+any row of the fixed corpus, is dropped. `dedup_files` does that from files to files.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,8 @@ from selfinstruct.text import rouge_tokens
 from selfinstruct.writing import write_rows
 
 Keep = Literal["first", "last", "longest"]
-"""Which row of a group of near-duplicates stays: the first or last in the files' order, or the one with the longest text."""
+"""Which row of a group of near-duplicates stays: the first or last in the files' order, or the one with the longest
+text."""
 
 
 class Decision(NamedTuple):
@@ -43,31 +45,6 @@ class Report(NamedTuple):
     """Dropped for a text of the fixed corpus; part of `dropped`."""
 
 
-class Corpus:
-    """A fixed corpus and what has been kept so far: `admit` keeps a text, or says what it is too like.
-
-    Args:
-        threshold: drop above this ROUGE-L F1 (published by Self-Instruct: 0.7).
-        tokenize: what the words of a text are (`selfinstruct.text.TOKENIZERS`).
-        against: texts that are compared with and never kept.
-    """
-
-    def __init__(
-        self,
-        threshold: float = 0.7,
-        tokenize: Callable[[str], list[str]] = rouge_tokens,
-        against: Iterable[str] = (),
-    ) -> None:
-        self._index = RougeIndex(threshold, tokenize)
-        self._index.add_many(against)
-        self.fixed = len(self._index)
-        """How many texts the fixed corpus has."""
-
-    def admit(self, text: str) -> Match | None:
-        """Keep a text, or the match that speaks against it."""
-        return self._index.admit(text)
-
-
 def decide(
     texts: Iterable[str],
     *,
@@ -76,9 +53,10 @@ def decide(
     tokenize: Callable[[str], list[str]] = rouge_tokens,
 ) -> Iterator[Decision]:
     """The decision on each text, in order; the first of each group of near-duplicates is kept."""
-    corpus = Corpus(threshold, tokenize, against)
+    index = RougeIndex(threshold, tokenize)
+    index.add_many(against)
     for number, text in enumerate(texts):
-        yield Decision(number, corpus.admit(text))
+        yield Decision(number, index.admit(text))
 
 
 def dedup_files(
@@ -91,12 +69,12 @@ def dedup_files(
     threshold: float = 0.7,
     tokenize: Callable[[str], list[str]] = rouge_tokens,
     keep: Keep = "first",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Write what is kept of the rows of some files, and what was dropped, with what and how near.
 
-    Rows stay in their order, as they are. A dropped row has a field `near_duplicate` with `of` (the place of the row it is too like),
-    `text` and `score`. Files are written beside their places and renamed.
+    Rows stay in their order, as they are. A dropped row has a field `near_duplicate` with `of` (the place of the row
+    it is too like), `text` and `score`. Files are written beside their places and renamed.
 
     Args:
         sources: files or folders that `rows.read_rows` reads.
@@ -109,53 +87,71 @@ def dedup_files(
     Raises:
         SourceError: a file cannot be read, a row lacks the field or holds no text there, a file stands in two roles.
     """
-    _check_roles(sources, against, kept, dropped)
-    fixed, places = _texts(against, field), _texts(sources, field)
-    corpus = Corpus(threshold, tokenize, (text for _, text in fixed))
-    admitted: list[int] = []
-    matches: dict[int, Match] = {}
-    for done, number in enumerate(_order([text for _, text in places], keep), start=1):
-        match = corpus.admit(places[number][1])
+    check_roles(sources, against, kept, dropped)
+    index = RougeIndex(threshold, tokenize)
+    index.add_many(_texts(against, field))
+    fixed, texts = len(index), _texts(sources, field)
+    drops = _decide(index, texts, keep, progress)
+    # A row is cited by its number among all that were read: the fixed corpus first, then the files.
+    cited = _cited(chain(_rows(against), _rows(sources)), {of for of, _ in drops.values()}, field)
+
+    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, row in enumerate(_rows(sources)):
+            if (drop := drops.get(number)) is None:
+                yield 0, row.fields
+            else:
+                of, score = drop
+                yield 1, {**row.fields, "near_duplicate": {**cited[of], "score": score}}
+
+    write_rows(rows(), kept, dropped)
+    return Report(len(texts), len(texts) - len(drops), len(drops), sum(of < fixed for of, _ in drops.values()))
+
+
+def _decide(
+    index: RougeIndex, texts: Sequence[str], keep: Keep, progress: Callable[[int, int], None] | None
+) -> dict[int, tuple[int, float]]:
+    """For each row to drop, by its place among `texts`: the row that it is too like, and the score.
+
+    The row that speaks against it is numbered with the fixed corpus first, which `index` holds already.
+    """
+    fixed = len(index)
+    kept = array("q", range(fixed))
+    drops: dict[int, tuple[int, float]] = {}
+    for done, number in enumerate(_order(texts, keep), start=1):
+        match = index.admit(texts[number])
         if match is None:
-            admitted.append(number)
+            kept.append(fixed + number)
         else:
-            matches[number] = match
-        if done % 1024 == 0 or done == len(places):
-            progress(done, len(places))
+            drops[number] = (kept[match.number], match.score)
+        if progress is not None and (done % 1024 == 0 or done == len(texts)):
+            progress(done, len(texts))
+    return drops
 
-    def near(match: Match) -> dict[str, Any]:
-        """What a dropped row is too like."""
-        inside = match.number >= corpus.fixed
-        place, text = places[admitted[match.number - corpus.fixed]] if inside else fixed[match.number]
-        return {"of": place, "text": text, "score": match.score}
 
-    rows = enumerate(_rows(sources))
-    split = (
-        (number in matches, row.fields | ({"near_duplicate": near(matches[number])} if number in matches else {}))
-        for number, row in rows
-    )
-    write_rows(split, kept, dropped)
-    outside = sum(match.number < corpus.fixed for match in matches.values())
-    return Report(len(places), len(admitted), len(matches), outside)
+def _cited(rows: Iterable[Row], numbers: set[int], field: str) -> dict[int, dict[str, str]]:
+    """Place and text of the rows of these numbers: read once more, which costs less than to hold every place."""
+    return {
+        number: {"of": row.place, "text": row.fields[field]} for number, row in enumerate(rows) if number in numbers
+    }
 
 
 def _rows(paths: Iterable[Path]) -> Iterator[Row]:
     return chain.from_iterable(read_rows(path) for path in paths)
 
 
-def _texts(paths: Iterable[Path], field: str) -> list[tuple[str, str]]:
-    """Place and text of every row.
+def _texts(paths: Iterable[Path], field: str) -> list[str]:
+    """The text of every row.
 
     Raises:
         SourceError: a row lacks the field (names the fields there are), or holds no text there.
     """
-    found = []
+    texts = []
     for place, fields in _rows(paths):
         text = fields.get(field)
         if not isinstance(text, str):
             raise SourceError(f"{place}: {_trouble(field, fields)}")
-        found.append((place, text))
-    return found
+        texts.append(text)
+    return texts
 
 
 def _trouble(field: str, fields: dict[str, Any]) -> str:
@@ -173,8 +169,12 @@ def _order(texts: Sequence[str], keep: Keep) -> Iterable[int]:
     return sorted(range(len(texts)), key=lambda number: -len(texts[number]))
 
 
-def _check_roles(sources: Sequence[Path], against: Sequence[Path], kept: Path, dropped: Path) -> None:
-    """One file in two roles is a slip of the person's that would cost a file, or drop every row."""
+def check_roles(sources: Sequence[Path], against: Sequence[Path], kept: Path, dropped: Path) -> None:
+    """One file in two roles is a slip that would cost a file, or drop every row.
+
+    Raises:
+        SourceError: names the file and both roles.
+    """
     given = [(path, "a file to deduplicate") for path in sources] + [(path, "--against") for path in against]
     roles: dict[Path, str] = {}
     for path, role in [*given, (kept, "where the kept rows go"), (dropped, "where the dropped rows go")]:

@@ -1,15 +1,15 @@
 """Rows to files: written beside their places and renamed, so that none is ever seen half written.
 
-The suffix says how: `.jsonl` a row to a line, `.json` one array, `.csv`, `.parquet`. JSON is written as rows come; the other two
-need their columns first, and hold what they write.
+The suffix says how: `.jsonl` a row to a line, `.json` one array, `.csv`, `.parquet`. JSON is written as rows come;
+the other two need their columns first, and hold what they write.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +69,8 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
         ) from None
     finally:
         for part in parts:
-            part.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                part.unlink()
 
 
 def to_json(row: Fields) -> str:
@@ -88,12 +89,12 @@ def _is_utf8(text: str) -> bool:
 
 @contextmanager
 def _writing(path: Path, suffix: str) -> Iterator[Writer]:
-    kinds = {".jsonl": _Lines, ".json": _Array, ".csv": _Csv, ".parquet": _Parquet}
+    kinds: dict[str, Callable[[Path], Writer]] = {".jsonl": _Lines, ".json": _Array, ".csv": _Csv, ".parquet": _Parquet}
     if suffix not in kinds:
         raise ConfigError(
             f"{path.name.removesuffix('.part').lstrip('.')}: unknown kind of file; known: {', '.join(SUFFIXES)}"
         )
-    writer: Writer = kinds[suffix](path)
+    writer = kinds[suffix](path)
     try:
         yield writer
     finally:
@@ -162,9 +163,9 @@ class _Parquet(_Held):
     """A Parquet table."""
 
     def close(self) -> None:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow as pa
+        from pyarrow import parquet
 
         columns = self.columns()
-        table = pyarrow.Table.from_pylist([{name: row.get(name) for name in columns} for row in self._rows])
-        pyarrow.parquet.write_table(table, self._path)
+        table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in self._rows])
+        parquet.write_table(table, self._path)

@@ -180,6 +180,7 @@ class ModelServer:
     async def _start(self) -> None:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/v1/models", self._list)
+        app.router.add_get("/health", self._health)
         app.router.add_post("/v1/{kind:completions|chat/completions}", self._complete)
         app.router.add_route("*", "/{path:.*}", self._nothing)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
@@ -192,6 +193,9 @@ class ModelServer:
         if problem := self._problem(request):
             return await _send(request, problem)
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return web.Response()
 
     async def _nothing(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"detail": "Not Found"}, status=404)

@@ -23,7 +23,7 @@ from tests.test_faults import failing
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A complete run with drops of several kinds, failed jobs that were retried and one that was not, and exports."""
-    run = Run(tmp_path_factory.mktemp("whole"), n=12, filters={"rouge": {"threshold": 0.5}})
+    run = Run(tmp_path_factory.mktemp("whole"), n=12, filters={"rouge": {"threshold": 0.6}})
     run.drive(Model(failing(0.15, Transient("timeout", "…"))))
     run.drive(Model(failing(0.3, Transient("timeout", "…"), 7)), again=True)
     assert run.differences() == []
@@ -69,7 +69,7 @@ CHANGES = {
     "a job's question": "UPDATE jobs SET payload = replace(payload, 's', 'z') WHERE after IS NULL",
     "a failure undone": "UPDATE jobs SET state = 'planned' WHERE state = 'failed'",
     "a smaller target": "UPDATE events SET value = 2 WHERE kind = 'target'",
-    "a filter's setting": "UPDATE run SET value = replace(value, '\"threshold\": 0.5', '\"threshold\": 0.9')"
+    "a filter's setting": "UPDATE run SET value = replace(value, '\"threshold\": 0.6', '\"threshold\": 0.9')"
     " WHERE key = 'config'",
     "the seed": "UPDATE run SET value = replace(value, '\"seed\": 42', '\"seed\": 43') WHERE key = 'config'",
     "a seed task": "UPDATE seeds SET record = replace(record, 'Write', 'Draw')",
@@ -118,7 +118,7 @@ def stricter(whole: Run) -> Path:
     """The run judged again, where half of the words in common are too many."""
     copy = whole.folder.parent / "stricter"
     before = contents(whole.folder)
-    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.3}}) == 0
+    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.5}}) == 0
     assert contents(whole.folder) == before, "judging again changed the run itself"
     return copy
 
@@ -165,10 +165,11 @@ def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, s
             ]
 
 
-def test_the_same_settings_give_the_same_verdicts(whole: Run, tmp_path: Path) -> None:
+def test_the_same_settings_give_the_same_verdicts_but_for_what_was_surplus(whole: Run, tmp_path: Path) -> None:
     rejudge(whole.folder, tmp_path / "same", {})
-    assert verdicts(tmp_path / "same") == verdicts(whole)
-    assert (tmp_path / "same/export/samples.jsonl").read_bytes() == whole.exports()["samples.jsonl"]
+    surplus = {row[1] for row in verdicts(whole) if row[5] == "surplus"}
+    judged = [row for row in verdicts(tmp_path / "same") if row[1] not in surplus]
+    assert judged == [row for row in verdicts(whole) if row[1] not in surplus]
 
 
 def test_surplus_drafts_come_back(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_surplus_drafts_come_back(tmp_path: Path) -> None:
 
 
 def test_a_run_judged_again_twice_verifies(stricter: Path, tmp_path: Path) -> None:
-    rejudge(stricter, tmp_path / "twice", {"rouge": {"threshold": 0.5}})
+    rejudge(stricter, tmp_path / "twice", {"rouge": {"threshold": 0.6}})
     assert differences(tmp_path / "twice") == []
 
 

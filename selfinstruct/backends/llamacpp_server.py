@@ -19,9 +19,6 @@ from typing import Any
 
 def main() -> None:
     """Serve with the settings of our argument until standard input ends."""
-    # Threads meet at a barrier hundreds of times a token, and libgomp lets them spin there for milliseconds. Where another
-    # program wants a core too, the one that spins holds up the one it waits for: 5 tokens/s instead of 60 (docs/lab.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     import xllamacpp
 
     params = xllamacpp.CommonParams()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PATIENCE_BETWEEN_NOTICES = 15.0
 """Seconds."""
 
 _WATCH = Path(__file__).with_name("watch.py")
+_ERROR = re.compile(r"(\w*(Error|Exception): |Value error, )\S.*")
+_HARMLESS = re.compile(r"\b(INFO|WARNING|DEBUG)\b|root cause above|validation errors? for")
 _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 
 
@@ -95,12 +98,18 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while not await _healthy(session, url):
             if server.gone:
-                raise EndpointError(f"vLLM ended before it was ready: {server.last_words()}; all of it: {server.log}")
+                raise EndpointError(f"vLLM ended before it was ready: {_reason(server)}; all of it: {server.log}")
             if time.monotonic() - told > PATIENCE_BETWEEN_NOTICES:
                 told = time.monotonic()
                 notice(f"vLLM is loading {model}: {told - began:.0f} s so far")
             await asyncio.sleep(0.25)
     notice(f"vLLM is up after {time.monotonic() - began:.0f} s")
+
+
+def _reason(server: Child) -> str:
+    """The first error in its log: those after it are of processes that waited for the one that failed."""
+    lines = (_ERROR.search(line) for line in server.output() if not _HARMLESS.search(line))
+    return next((found[0][:400] for found in lines if found), server.last_words())
 
 
 async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:

@@ -31,7 +31,8 @@ def main() -> None:
 
 
 def _until_closed(command: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # Unbuffered: a buffer's lock, held here, would break our own exit.
+        pass
     _send(command, signal.SIGTERM)
     try:
         command.wait(GRACE)

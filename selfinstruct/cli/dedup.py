@@ -9,6 +9,8 @@ import click
 
 from selfinstruct.cli.options import as_json, examples
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.command(
     epilog=examples(
@@ -18,13 +20,7 @@ from selfinstruct.cli.options import as_json, examples
     )
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--against",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Rows compared with, and not written; may be repeated.",
-)
+@click.option("--against", multiple=True, type=_FILE, help="Rows compared with, and not written; may be repeated.")
 @click.option("--field", default="instruction", show_default=True, help="The column that is compared.")
 @click.option(
     "--threshold",
@@ -38,7 +34,7 @@ from selfinstruct.cli.options import as_json, examples
     type=click.Choice(["rouge", "unicode"]),
     default="unicode",
     show_default=True,
-    help="What a word is; equal on ASCII.",
+    help="What a word is; the two are equal on ASCII.",
 )
 @click.option(
     "--keep",
@@ -47,18 +43,8 @@ from selfinstruct.cli.options import as_json, examples
     show_default=True,
     help="Which of near-duplicates stays.",
 )
-@click.option(
-    "--to",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where the kept rows go; .jsonl, .json, .csv or .parquet.  [default: FILE.kept.jsonl]",
-)
-@click.option(
-    "--dropped",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where the dropped rows go.  [default: beside the kept, .dropped.jsonl]",
-)
+@click.option("--to", type=_FILE, help="For the kept rows: .jsonl, .json, .csv, .parquet.  [default: NAME.kept.jsonl]")
+@click.option("--dropped", type=_FILE, help="For the dropped rows.  [default: NAME.dropped.jsonl]")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @as_json
 def dedup(
@@ -75,25 +61,26 @@ def dedup(
 ) -> int:
     """Drop near-duplicate rows of FILES (JSONL, JSON, CSV, Parquet, folders), exactly, by ROUGE-L.
 
-    A row is dropped when its text is above the threshold with a row kept before it, or with any row of --against. Dropped rows are
-    written too, each with what it is too like and the score.
+    A row is dropped when its text is above the threshold with a row kept before it, or with any row of --against.
+    Dropped rows are written too, each with what it is too like and the score.
     """
     from typing import cast
 
     from selfinstruct.cli.view import progress_bar
-    from selfinstruct.dedup import Keep, dedup_files
+    from selfinstruct.dedup import Keep, check_roles, dedup_files
     from selfinstruct.errors import SourceError
     from selfinstruct.text import TOKENIZERS
 
     kept = to or files[0].with_name(f"{files[0].name.partition('.')[0]}.kept.jsonl")
     gone = dropped or kept.with_name(f"{kept.name.partition('.')[0]}.dropped.jsonl")
+    check_roles(files, against, kept, gone)
     for path in (kept, gone):
-        if path.exists() and not force and path.resolve() not in {file.resolve() for file in (*files, *against)}:
+        if path.exists() and not force:
             raise SourceError(f"{path}: exists already; name another with --to and --dropped, or add --force")
     with progress_bar("rows decided") as progress:
         report = dedup_files(
             files, kept, gone, against=against, field=field, threshold=threshold,
-            tokenize=TOKENIZERS[tokenizer], keep=cast(Keep, keep), progress=progress,
+            tokenize=TOKENIZERS[tokenizer], keep=cast("Keep", keep), progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps({**report._asdict(), "kept_file": str(kept), "dropped_file": str(gone)}))

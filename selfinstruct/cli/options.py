@@ -77,5 +77,5 @@ def existing(run: str, outputs: Path) -> Path:
 
 def runs(outputs: Path) -> list[str]:
     """The names of the runs under a folder, the latest first."""
-    found = [path.parent for path in outputs.glob(f"*/{LEDGER}")]
+    found = [path.parent for path in outputs.glob(f"[!.]*/{LEDGER}")]
     return [folder.name for folder in sorted(found, key=lambda folder: -(folder / LEDGER).stat().st_mtime)]

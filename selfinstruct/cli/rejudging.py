@@ -7,56 +7,74 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.config import dump
+from selfinstruct.config import RunConfig, dump
 from selfinstruct.errors import RunError
 from selfinstruct.exports.files import export
 from selfinstruct.recipes import module_of
 from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
 from selfinstruct.runs import stored_config, write_config
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.lock import locked
 
 SHOWN = 20
 """Differences printed by `verify`; more are counted."""
 
 
 def rejudge(folder: Path, copy: Path, filters: Mapping[str, Any]) -> int:
-    """A copy of a run with its drafts judged again.
+    """A copy of a run with its drafts judged again; whole or not at all.
 
     Raises:
-        RunError: the copy exists.
+        RunError: the copy exists, or cannot be written.
         ConfigError: settings that there are not.
     """
     if copy.exists():
         raise RunError(f"{copy}: exists already; name another with --into")
+    unborn = copy.with_name(f".{copy.name}.new")
     with Ledger.open(folder) as ledger:
         config = other_settings(ledger, filters)
         before = _tally(ledger)
-        copy.mkdir(parents=True)
-        ledger.copy_to(copy)
-    try:
-        with locked(copy), Ledger.open(copy, write=True) as ledger:
-            facts = {FILTERED_FROM: str(folder), "config": json.dumps(dump(config))}
-            ledger.judge_again(list(judge_again(ledger, config)), facts)
-            write_config(copy, config)
-            written = export(ledger, module_of(config.recipe.name).STAGES[-1], config.formats, copy / "export")
-            after = _tally(ledger)
-    except BaseException:
-        shutil.rmtree(copy, ignore_errors=True)
-        raise
+        with _made(unborn):
+            ledger.copy_to(unborn)
+            after, written = _judged_again(unborn, config, source=folder)
+            unborn.rename(copy)
     for key in sorted({*before, *after}, key=lambda key: (key[0], key[1] != "kept", key[1])):
         print(f"{key[0]}: {key[1]} {before.get(key, 0)} -> {after.get(key, 0)}", file=sys.stderr)
     for path, rows in written:
-        print(f"{path}: {rows} rows")
+        print(f"{copy / path.relative_to(unborn)}: {rows} rows")
     return 0
 
 
-def _tally(ledger: Ledger) -> dict[tuple[str, str], int]:
-    """Drafts by stage and what became of them."""
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A new folder; nothing of it stays if it is not finished, nor of one that was not finished before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield
+    except OSError as error:
+        raise RunError(f"{folder.parent}: cannot be written: {error.strerror}; name another with --into") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _judged_again(copy: Path, config: RunConfig, *, source: Path) -> tuple[Tally, list[tuple[Path, int]]]:
+    with Ledger.open(copy, write=True) as ledger:
+        facts = {FILTERED_FROM: str(source), "config": json.dumps(dump(config))}
+        ledger.judge_again(list(judge_again(ledger, config)), facts)
+        write_config(copy, config)
+        stage = module_of(config.recipe.name).STAGES[-1]
+        return _tally(ledger), export(ledger, stage, config.formats, copy / "export")
+
+
+Tally = dict[tuple[str, str], int]
+"""Drafts by stage and what became of them."""
+
+
+def _tally(ledger: Ledger) -> Tally:
     kept = ledger.query("SELECT stage, 'kept', count(*) FROM drafts WHERE kept GROUP BY 1")
     drops = ledger.query("SELECT stage, reason, count(*) FROM drops GROUP BY 1, 2")
     return {(stage, reason): count for stage, reason, count in [*kept, *drops]}
@@ -64,7 +82,7 @@ def _tally(ledger: Ledger) -> dict[tuple[str, str], int]:
 
 def verified(folder: Path) -> int:
     """Print what differs; 0 when nothing does."""
-    with Ledger.open(folder) as ledger:
+    with Ledger.open(folder) as ledger, ledger.snapshot():
         differences = asyncio.run(_differences(ledger))
         differences += _export_differences(ledger, folder / "export")
         drafts, jobs = ledger.count("drafts"), ledger.count("jobs")

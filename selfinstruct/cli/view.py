@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -247,6 +248,7 @@ class Panel(Quiet):
 
         self._folder = folder
         self._config = config
+        self._console = console
         self._progress: Progress | None = None
         self._notes: deque[str] = deque(maxlen=2)
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
@@ -284,7 +286,7 @@ class Panel(Quiet):
         notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
         body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
         title = f"[bold]selfinstruct[/] {self._config.recipe.name} · {self._folder}"
-        return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._live.console.width))
+        return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._console.width))
 
     def _bar(self) -> RenderableType:
         from rich.progress_bar import ProgressBar
@@ -332,3 +334,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; the function handed out takes how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -30,7 +30,9 @@ class Settings(Section):
     """What counts as a usable instruction."""
 
     min_words: Annotated[int, Field(ge=0)] = 4
+    """Fewer words are too few (published: 4)."""
     max_words: Annotated[int, Field(ge=1)] = 150
+    """More words are too many (published: 150)."""
     words: Literal["spaces", "unicode"] = "spaces"
     """What a word is: what stands between spaces (published), or a word of any script, a character where there are no
     spaces."""

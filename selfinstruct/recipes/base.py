@@ -76,10 +76,15 @@ class SamplingOptions(Section):
     """How answers of one stage are drawn; a value left out keeps the published one."""
 
     max_tokens: int | None = None
+    """Tokens that an answer may have."""
     temperature: float | None = None
+    """How freely tokens are drawn; at 0 always the likeliest."""
     top_p: float | None = None
+    """Draw from the likeliest tokens that together have this share."""
     presence_penalty: float | None = None
+    """Against tokens that the answer has already."""
     frequency_penalty: float | None = None
+    """Against tokens, by how often the answer has them."""
 
     def sampling(self, stop: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Sampling:
         """These options as a request carries them."""

@@ -277,6 +277,15 @@ class Ledger:
     # -- reading
     # ---------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """While it lasts, what is read is of one moment, though a run goes on."""
+        self.query("BEGIN")
+        try:
+            yield
+        finally:
+            self.query("ROLLBACK")
+
     def fact(self, key: str) -> str | None:
         """What the table `run` says under this key."""
         row = self._row("SELECT value FROM run WHERE key = ?", key)

@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -163,6 +168,37 @@ def test_no_colour_and_no_panel_where_no_terminal_is(here: Path) -> None:
     assert said.code == 0
     assert "\x1b" not in said.out + said.err
     assert said.err.endswith("\n")
+
+
+def on_a_terminal(arguments: list[str], folder: Path, **environment: str) -> tuple[int, str]:
+    """What a command shows on a terminal of 100 by 30."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 100))
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TERM": "xterm-256color", **environment}
+    command = [sys.executable, "-m", "selfinstruct", *arguments]
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=theirs, stderr=theirs, stdin=theirs) as running:
+        os.close(theirs)
+        shown = b""
+        # A terminal whose other end is closed reads as an error on Linux.
+        with contextlib.suppress(OSError):
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    return running.returncode, shown.decode()
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=str)
+def test_a_terminal_shows_a_panel_and_obeys_nothing_that_models_wrote(here: Path, environment: dict[str, str]) -> None:
+    script = answers(here, BELL, instance="Output: x")
+    flags = ["--script", script, "--seeds", seeds(here), "--run", "first", "-n", "1", "--concurrency", "1"]
+    code, shown = on_a_terminal(["generate", *flags], here, **environment)
+    assert code == 0
+    assert "1 of 1 tasks kept" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown)
+    assert "␛[31mwhy␇ the\\u009b2J" in shown
+    assert "\x1b[31mwhy" not in shown
+    assert "\x9b" not in shown
+    colours = re.findall(r"\x1b\[(?:\d+;)*(?:3[0-8]|9\d)(?:;\d+)*m", shown)
+    assert bool(colours) is (environment == {})
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(first: Said, here: Path) -> None:

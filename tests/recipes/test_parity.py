@@ -58,13 +58,22 @@ SEPARATORS = st.sampled_from([
 ])  # fmt: skip
 
 
+USABLE = st.sampled_from([
+    "Describe what happened in 2016. Then say why.", "Suggest names for a lighthouse boat.", "Explain how NASA began.",
+    "Compare a canal with a river.", "Which of these four words does not belong?", "Compare a canal with the river.",
+    "7 wonders of the world, please list.", "Turn this letter into a poem", "Add 3.14 to each\n number",
+])  # fmt: skip
+INSTRUCTION = st.one_of(USABLE, USABLE, INSTRUCTIONS)
+
+
 @st.composite
 def lists(draw: st.DrawFn) -> str:
     """An answer that goes on from `9.`."""
     parts = [draw(st.sampled_from(["", " ", "\n9. ", "Sure!\n1. "]))]
+    separators = draw(st.sampled_from([st.just("\n10. "), SEPARATORS]))
     for _ in range(draw(st.integers(0, 9))):
-        parts += [draw(INSTRUCTIONS), draw(SEPARATORS)]
-    return "".join([*parts, draw(INSTRUCTIONS)])
+        parts += [draw(INSTRUCTION), draw(separators)]
+    return "".join([*parts, draw(INSTRUCTION)])
 
 
 @laws
@@ -147,15 +156,15 @@ INPUTS = st.sampled_from(["<noinput>", "<NoInput>", "<NOINPUT>", "no input", "N/
 @st.composite
 def triples(draw: st.DrawFn) -> str:
     """An answer that goes on from `4. Instruction:`, with slips in its numbers."""
-    text = []
+    text, slips = [], draw(st.sampled_from([st.just(""), NUMBERS]))
     for position in range(draw(st.integers(1, 7))):
         number = 4 + position
-        for name, content in (("Instruction", INSTRUCTIONS), ("Input", INPUTS), ("Output", OUTPUTS)):
-            slip = draw(NUMBERS)
+        for name, content in (("Instruction", INSTRUCTION), ("Input", INPUTS), ("Output", OUTPUTS)):
+            slip = draw(slips)
             mark = {"": f"{number}. ", "+1": f"{number + 1}. ", "none": "", "space": f"{number}.\n"}[slip]
             head = "" if (position, name) == (0, "Instruction") else f"{mark}{name}:"
             text.append(f"{head}{draw(st.sampled_from([' ', chr(10)]))}{draw(content)}\n")
-        text.append(draw(st.sampled_from(["###\n", "###\n", "###\n", "###", "\n", "##\n"])))
+        text.append(draw(st.sampled_from(["###\n", "###\n", "###\n", "###\n", "###", "\n", "##\n"])))
     return "".join(text)
 
 
@@ -165,6 +174,21 @@ def test_alpaca_keeps_the_published_tasks(text: str, reason: str) -> None:
     outcomes, _ = first(state_of("alpaca", strict=True), Answers((text, reason)))
     found = [(s.instruction, s.instances[0].input, s.instances[0].output) for o in outcomes if (s := o.sample)]
     assert found == published.new_tasks(text, reason, shown=3, pool=POOL)
+
+
+@pytest.mark.parametrize(("reason", "count"), [("stop", 3), ("length", 2)])
+def test_the_law_is_not_kept_by_keeping_nothing(reason: str, count: int) -> None:
+    tasks = ["Compare a canal with a river.", "Explain how NASA began.", "Turn this letter into a poem"]
+    answer = "###\n".join(
+        f"{i}. Instruction: {t}\n{i}. Input: a\n{i}. Output: b\n" for i, t in enumerate(tasks, start=4)
+    )
+    answer = answer.removeprefix("4. Instruction:")
+    assert len(published.new_tasks(answer, reason, shown=3, pool=POOL)) == count
+    assert len(kept(first(state_of("alpaca", strict=True), Answers((answer, reason)))[0])) == count
+    listed = "\n10. ".join(tasks)
+    found = published.new_instructions(listed, reason, POOL)
+    assert found == kept(first(state_of("self-instruct", strict=True), Answers((listed, reason)))[0])
+    assert len(found) == (3 if reason == "stop" else 0)
 
 
 # -- what is sent

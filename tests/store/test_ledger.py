@@ -160,7 +160,7 @@ def test_reading_while_a_run_writes_sees_what_is_committed(ledger: Ledger) -> No
 
 
 def test_reading_writes_nothing(ledger: Ledger) -> None:
-    with Ledger.open(ledger.path.parent) as reader, pytest.raises(RunError, match="readonly|cannot be written"):
+    with Ledger.open(ledger.path.parent) as reader, pytest.raises(RunError, match="cannot be written"):
         reader.plan(Job(1, "s", {}))
 
 
@@ -186,7 +186,8 @@ def test_a_run_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_run_that_was_removed_are_no_part_of_the_next(tmp_path: Path) -> None:
-    old = created(tmp_path / "old" if (tmp_path / "old").mkdir() is None else tmp_path)
+    (tmp_path / "old").mkdir()
+    old = created(tmp_path / "old")
     old.plan(Job(1, "s", {}))
     (tmp_path / f"{NAME}-wal").write_bytes((tmp_path / "old" / f"{NAME}-wal").read_bytes())
     old.close()
