@@ -1,9 +1,9 @@
-"""What one request costs on its whole way: recipe, client, parse, filters, ledger, beside a bare aiohttp loop in the same run.
+"""What one request costs on its whole way, recipe, client, parse, filters, ledger, beside a bare aiohttp loop.
 
     python bench/pipeline.py [--tasks 2000] [--in-flight 256] [--latency 0.05]
 
-A local server in a process of its own answers Self-Instruct's three kinds of prompts with made-up text of the usual lengths.
-CPU is this process's alone. A second run under the profiler tells where it goes; its shares are of the profiled time.
+A local server in a process of its own answers Self-Instruct's three kinds of prompts with made-up text of the usual
+lengths. CPU is this process's alone. A second run under the profiler tells where it goes; its shares are of the profiled time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def text(prompt):
         return " " + "\\n".join((f"{n}. " if n > 9 else "") + instruction() for n in range(9, 16))
     if "Class label" in prompt:
         return f"Class label: {words(1)}\\nText: {words(20)}\\nClass label: {words(1)}\\nText: {words(20)}"
-    return f"Example 1\\nInput: {words(25)}\\nOutput: {words(40)}\\nExample 2\\nInput: {words(20)}\\nOutput: {words(40)}"
+    return "\\n".join(f"Example {n}\\nInput: {words(25)}\\nOutput: {words(40)}" for n in (1, 2))
 
 async def complete(request):
     prompt = json.loads(await request.read())["prompt"]

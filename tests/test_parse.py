@@ -300,13 +300,13 @@ def test_no_run_takes_more_time_than_its_length(name: str) -> None:
     for run in RUNS:
         body = run * (60_000 // len(run))
         for text in (body, f"4. Output{body}", f"\nInput {body}x", f"4{body}:", f"Example{body}"):
-            began = time.perf_counter()
+            began = time.process_time()
             READERS[name](text)
-            assert time.perf_counter() - began < 1, f"{name}: {text[:20]!r} …"
+            assert time.process_time() - began < 1, f"{name}: {text[:20]!r} …"
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_megabyte_on_one_line_is_read_quickly(name: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     READERS[name]("1. Output: Example 2. Instruction: yes " * 26_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
