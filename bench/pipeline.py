@@ -3,7 +3,7 @@
     python bench/pipeline.py [--tasks 2000] [--in-flight 256] [--latency 0.05]
 
 A local server in a process of its own answers Self-Instruct's three kinds of prompts with made-up text of the usual
-lengths. CPU is this process's alone. A second run under the profiler tells where it goes; its shares are of the profiled time.
+lengths. CPU is this process's alone. A second run, under the profiler, tells where it goes.
 """
 
 from __future__ import annotations

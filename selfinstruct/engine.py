@@ -203,8 +203,7 @@ class Engine:
             for event in self._see(await self._events.get()):
                 yield event
 
-    # -- what is next
-    # ------------------------------------------------------------------------------------------------------
+    # -- what is next -------------------------------------------------------------------------------------------------
 
     def _ending(self) -> Ending | None:
         if self.state.complete and not self._again:
@@ -271,8 +270,7 @@ class Engine:
         if self._window is not None:
             self._turns.append(job.number)
 
-    # -- performing
-    # --------------------------------------------------------------------------------------------------------
+    # -- performing ---------------------------------------------------------------------------------------------------
 
     async def _perform(self, job: Job) -> None:
         drafts: list[Draft] = []
@@ -329,8 +327,7 @@ class Engine:
         finally:
             self._asking -= 1
 
-    # -- settling
-    # ----------------------------------------------------------------------------------------------------------
+    # -- settling -----------------------------------------------------------------------------------------------------
 
     def _see(self, event: Event | Arrived) -> Iterator[Event]:
         """Pass on what happened; what has arrived is settled, if it may be, and what follows is planned and started."""
@@ -380,8 +377,7 @@ class Engine:
             self._enqueue(follow_up)
         return Settled(job, outcomes)
 
-    # -- ending
-    # ------------------------------------------------------------------------------------------------------------
+    # -- ending -------------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> AsyncIterator[Event]:
         """Give the requests in flight their grace."""

@@ -37,8 +37,7 @@ class Triple(NamedTuple):
     """Whether its number was not the one expected and was read all the same."""
 
 
-# -- lists of instructions
-# -----------------------------------------------------------------------------------------------
+# -- lists of instructions --------------------------------------------------------------------------------------------
 
 _PUBLISHED_NUMBER = re.compile(r"\n\d+\s?\. ")
 _NUMBER = re.compile(
@@ -85,8 +84,7 @@ def without_thinking(text: str) -> str:
     return _THINKING.sub("", text, count=1)
 
 
-# -- yes or no
-# ---------------------------------------------------------------------------------------------------------------
+# -- yes or no --------------------------------------------------------------------------------------------------------
 
 
 def published_yes(text: str) -> bool:
@@ -99,8 +97,7 @@ def is_yes(text: str) -> bool:
     return re.match(r"\W*yes\b", text, re.IGNORECASE) is not None
 
 
-# -- instances
-# ---------------------------------------------------------------------------------------------------------------
+# -- instances --------------------------------------------------------------------------------------------------------
 
 _PUBLISHED_EXAMPLE = re.compile(r"Example\s?\d*\.?")
 _PUBLISHED_OUTPUT = re.compile(r"Output\s*(?:\d+\s*)?:")
@@ -172,8 +169,7 @@ def without_noinput(given: str, *, published: bool = False) -> str:
     return "" if said == "<noinput>" or (not published and said in _NO_INPUT) else given
 
 
-# -- whole tasks
-# ---------------------------------------------------------------------------------------------------------------
+# -- whole tasks ------------------------------------------------------------------------------------------------------
 
 
 def published_triples(text: str, *, first: int, truncated: bool) -> list[Triple]:
@@ -255,8 +251,7 @@ def _ended(body: str) -> str:
     return above.rstrip() if len(last.strip()) >= 3 and not last.strip().strip("#") else body
 
 
-# -- JSON
-# ----------------------------------------------------------------------------------------------------------------------
+# -- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def json_object(text: str) -> dict[str, Any] | None:

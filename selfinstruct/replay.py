@@ -176,8 +176,7 @@ def _first_difference(stored: Sequence[Mapping[str, Any]], derived: Sequence[Map
     return "differs"
 
 
-# -- judging again
-# -----------------------------------------------------------------------------------------------------------
+# -- judging again ----------------------------------------------------------------------------------------------------
 
 
 def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> RunConfig:

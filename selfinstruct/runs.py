@@ -43,8 +43,7 @@ FOREIGN_SHARE = 0.005
 """Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
 
 
-# -- beginning and opening
-# --------------------------------------------------------------------------------------------------
+# -- beginning and opening --------------------------------------------------------------------------------------------
 
 
 class Told(NamedTuple):
@@ -194,8 +193,7 @@ def _prompts(config: RunConfig, folder: str) -> dict[str, str]:
     return read_texts(config.recipe.name, module_of(config.recipe.name).PROMPTS, config.backend.dialect, Path(folder))
 
 
-# -- state
-# ----------------------------------------------------------------------------------------------------------------
+# -- state ------------------------------------------------------------------------------------------------------------
 
 
 class Tally:

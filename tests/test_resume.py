@@ -14,13 +14,18 @@ from selfinstruct.runs import RunState, stored_config
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, answering
 
-ORDERED = {"ordered": True, "window": 7, "concurrency": 4, "n": 5}
+ORDERED = {"ordered": True, "window": 4, "concurrency": 4, "n": 5}
+
+
+def sparse(timing: int) -> Model:
+    """A model whose answers bring so little that something must be planned from the pool after most settlements."""
+    return Model(answering(0.5, listed=2), timing=timing)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An ordered run that nothing ever cut short."""
-    return Run(tmp_path_factory.mktemp("undisturbed"), **ORDERED).drive(Model(timing=1))
+    return Run(tmp_path_factory.mktemp("undisturbed"), **ORDERED).drive(sparse(timing=1))
 
 
 def moments(run: Run, of: str) -> range:
@@ -58,7 +63,7 @@ def is_whole(run: Run, n: int) -> None:
 
 def test_an_ordered_run_killed_after_any_commit_exports_the_same_bytes(undisturbed: Run, tmp_path: Path) -> None:
     for moment in moments(undisturbed, "commits"):
-        model = Model(timing=moment)
+        model = sparse(timing=moment)
         run = Run(tmp_path / str(moment), **ORDERED).drive(model, killed_after=moment)
         assert len(model.asked) - run.count("answers") <= 4, "more was lost than was in flight"
         goes_on(run, model)
@@ -71,7 +76,7 @@ def test_an_ordered_run_cut_or_stopped_after_any_event_exports_the_same_bytes(
     undisturbed: Run, tmp_path: Path, how: str
 ) -> None:
     for moment in moments(undisturbed, "events"):
-        model = Model(timing=moment)
+        model = sparse(timing=moment)
         run = Run(tmp_path / str(moment), **ORDERED).drive(model, **{how: moment})
         goes_on(run, model)
         assert run.exports() == undisturbed.exports()

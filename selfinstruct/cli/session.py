@@ -13,7 +13,7 @@ from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
 from selfinstruct.cli.terminal import one_line
-from selfinstruct.cli.view import Watcher, open_watcher
+from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
@@ -44,8 +44,7 @@ class Session:
         self._as_json = as_json
         self._quiet = quiet
 
-    # -- ways to enter
-    # -----------------------------------------------------------------------------------------------------
+    # -- ways to enter ------------------------------------------------------------------------------------------------
 
     def dry_run(self, tree: Tree) -> int:
         """Print the first prompt and an estimate."""
@@ -75,6 +74,8 @@ class Session:
             state = RunState.load(ledger, config)
             if state.complete:
                 self._say(f"{self.folder} is complete: {state.tasks} tasks kept. -n {2 * state.tasks} would extend it.")
+                if self._as_json:
+                    JsonLines().see(Ended("complete", state.tasks))
                 return self._finish("complete", state, ledger)
             return asyncio.run(self._continue(state, ledger))
 
@@ -88,8 +89,7 @@ class Session:
             self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
             return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, again))
 
-    # -- driving
-    # -----------------------------------------------------------------------------------------------------------
+    # -- driving ------------------------------------------------------------------------------------------------------
 
     async def _begin(self, config: RunConfig, told: Told) -> int:
         with self._watch(told.config) as watcher:
@@ -152,8 +152,7 @@ class Session:
         code = 0 if ending == "exhausted" and retry_only else EXIT_CODES[ending]
         return code or (1 if failed else 0)
 
-    # -- helpers
-    # -----------------------------------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------------------------
 
     def _watch(self, config: RunConfig) -> Watcher:
         return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)

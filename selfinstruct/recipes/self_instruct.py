@@ -132,8 +132,7 @@ class SelfInstruct:
         self._switch = options.switches
         self._setting = setting
 
-    # -- plan
-    # ------------------------------------------------------------------------------------------------------------
+    # -- plan ---------------------------------------------------------------------------------------------------------
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: kept ones first drawn, filled up with seeds, then shuffled together."""
@@ -150,8 +149,7 @@ class SelfInstruct:
                 if outcome.sample is not None:
                     yield Plan("instances", {"instruction": outcome.sample.instruction}, parent=outcome.id)
 
-    # -- perform
-    # -----------------------------------------------------------------------------------------------------------
+    # -- perform ------------------------------------------------------------------------------------------------------
 
     async def perform(self, job: Job, generate: Generate) -> list[Draft]:
         """Drafts of new instructions, or of one task with its instances."""

@@ -151,8 +151,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- writing
-    # ---------------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------------------------
 
     def reconfigure(self, config: str, target: int) -> None:
         """Set what may change while a run goes on, the number of tasks to keep above all."""
@@ -274,8 +273,7 @@ class Ledger:
                     self._db.execute("ROLLBACK")
                 raise
 
-    # -- reading
-    # ---------------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

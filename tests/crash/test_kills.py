@@ -147,13 +147,13 @@ def test_a_judgement_that_is_killed_leaves_the_run_as_it_was(tmp_path: Path) -> 
 @pytest.mark.parametrize("keeps", [0.3, 0.9])
 def test_an_ordered_run_cut_anywhere_in_any_timing_exports_the_same_bytes(tmp_path: Path, keeps: float) -> None:
     """In one process, where every moment can be tried: after each event, with timings of their own."""
-    settings = {"ordered": True, "window": 9, "concurrency": 5, "n": 9}
-    whole = Run(tmp_path / "whole", **settings).drive(Model(answering(keeps), timing=1))
+    settings, answers = {"ordered": True, "window": 5, "concurrency": 5, "n": 8}, answering(keeps, listed=2)
+    whole = Run(tmp_path / "whole", **settings).drive(Model(answers, timing=1))
     exports, moments = whole.exports(), len(whole.events)
     for how in ("cut_after", "stop_after"):
         for moment in range(1, moments):
             run = Run(tmp_path / how / str(moment), **settings)
-            run.drive(Model(answering(keeps), timing=moment), **{how: moment})
-            run.drive(Model(answering(keeps), timing=-moment), **{how: moments // 2})
-            assert run.drive(Model(answering(keeps), timing=moment + 1)).exports() == exports, (how, moment)
+            run.drive(Model(answers, timing=moment), **{how: moment})
+            run.drive(Model(answers, timing=-moment), **{how: moments // 2})
+            assert run.drive(Model(answers, timing=moment + 1)).exports() == exports, (how, moment)
             assert run.differences() == []
