@@ -119,7 +119,7 @@ class RunConfig(Section):
         return self
 
 
-DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 16, "vllm": 128, "openai": 32, "scripted": 8}
+DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32, "scripted": 8}
 """Requests in flight when nothing is said, by kind of backend."""
 
 MAY_CHANGE = frozenset({

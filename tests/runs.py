@@ -246,7 +246,7 @@ def differences(folder: Path) -> list[str]:
     async def found(verifier: Verifier) -> list[str]:
         return [line async for line in verifier.run()]
 
-    with Ledger.open(folder) as ledger:
+    with Ledger.open(folder) as ledger, ledger.snapshot():
         return asyncio.run(found(Verifier(ledger)))
 
 

@@ -16,7 +16,7 @@ from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.records import Request
 from tests.runs import Answer, Model, Run, answering, says
 
-laws = settings(deadline=None, max_examples=12)
+laws = settings(deadline=None, max_examples=8)
 fine = answering()
 
 

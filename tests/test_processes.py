@@ -44,11 +44,9 @@ def test_a_signal_settles_what_was_asked_and_the_same_command_goes_on(tmp_path: 
         assert "the same command continues it" in said
         assert "alpaca.json" in output
         assert answers(run.run) == len(server.requests), "an answer was asked for, awaited and lost"
-        before = kept(run.run)
         assert differences(run.run) == []
-        run.arguments[-1] = str(before + 1)
+        run.arguments[-1] = str(kept(run.run) + 1)
         assert run.finish().returncode == 0
-        assert kept(run.run) == before + 1
 
 
 def test_a_second_signal_ends_the_wait_for_what_is_in_flight(tmp_path: Path) -> None:
@@ -99,16 +97,18 @@ def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path: Path) -> 
         assert command("verify", f"{run.run}/.").returncode == 0
 
 
-def test_a_second_process_on_a_run_is_refused_by_name(tmp_path: Path) -> None:
-    with model_server(latency=0.02) as server:
+def test_while_a_run_goes_on_a_second_process_reads_it_and_may_not_continue_it(tmp_path: Path) -> None:
+    with model_server(latency=0.01) as server:
         run = Command(server, tmp_path, n=1000)
-        with run.started(asked=10) as first:
+        with run.started(asked=100) as first:
+            for _ in range(10):
+                assert differences(run.run) == []
+            assert command("export", f"{run.run}/.").returncode == 0
             second = run.finish()
             assert second.returncode == 2
             assert f"in use by process {first.pid}" in second.stderr
             assert len(second.stderr.splitlines()) == 1
             assert first.poll() is None
-        assert differences(run.run) == []
 
 
 def test_a_second_process_leaves_alone_what_the_first_has_not_yet_begun(tmp_path: Path) -> None:
@@ -129,8 +129,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-# -- disks
-# ---------------------------------------------------------------------------------------------------------------------
+# -- disks ------------------------------------------------------------------------------------------------------------
 
 
 def mounts() -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from selfinstruct.cli.rejudging import rejudge, verified
+from selfinstruct.cli.session import Session
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.records import Draft
 from selfinstruct.replay import perform
@@ -97,8 +99,7 @@ def test_verify_finds_a_changed_export_and_export_mends_it(
     assert verified(copy.folder) == 0
 
 
-# -- filter
-# ---------------------------------------------------------------------------------------------------------------------
+# -- filter -----------------------------------------------------------------------------------------------------------
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -193,6 +194,12 @@ def test_settings_that_there_are_not_leave_no_copy(whole: Run, tmp_path: Path, f
     with pytest.raises(ConfigError, match=said):
         rejudge(whole.folder, tmp_path / "none", filters)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("continue_it", [lambda session: session.resume({"n": 99}), lambda session: session.retry()])
+def test_a_filtered_run_is_not_gone_on_with(stricter: Path, continue_it: Callable[[Session], int]) -> None:
+    with pytest.raises(RunError, match=r"judged again from .* continue that run"):
+        continue_it(Session(stricter))
 
 
 def test_an_existing_folder_is_not_written_over(whole: Run, tmp_path: Path) -> None:

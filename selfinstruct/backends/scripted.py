@@ -110,7 +110,8 @@ def play(script: Script, name: str) -> Answer:
     for line in script.answers:
         by_when.setdefault(line.when, []).append(line)
     plain = choose(by_when.pop(""), name)
-    special = {when: _in_cycles(lines, name) for when, lines in by_when.items()}
+    among = _by_hash if script.choose == "hash" else _in_cycles
+    special = {when: among(lines, name) for when, lines in by_when.items()}
 
     async def answer(request: Request) -> Reply:
         prompt = prompt_of(request)

@@ -309,9 +309,9 @@ class Panel(Quiet):
 
         p = self._progress
         assert p is not None
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="ellipsis", no_wrap=True)
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(style="dim", no_wrap=True, min_width=len("in flight"))
+        grid.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
         grid.add_row("model", f"{p.model} ({self._config.backend.kind})")
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
         stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in p.state.recipe.stages)

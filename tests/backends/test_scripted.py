@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,13 @@ async def test_a_cycle_begins_again(tmp_path: Path) -> None:
 
 
 async def test_hashed_answers_depend_on_the_question_alone(tmp_path: Path) -> None:
-    path = script(tmp_path, '{"choose": "hash", "answers": ["one", "two", "three", "four"]}')
-    prompts = [f"question {number}" for number in range(20)]
+    some = [{"when": "name", "text": text} for text in ("Ada", "Alan")]
+    path = script(tmp_path, json.dumps({"choose": "hash", "answers": ["one", "two", "three", "four", *some]}))
+    prompts = [f"{kind} {number}" for number in range(20) for kind in ("question", "name")]
     forwards, backwards = await answers(path, *prompts), await answers(path, *reversed(prompts))
     assert forwards == backwards[::-1]
-    assert len(set(forwards)) == 4
+    assert len(set(forwards[::2])) == 4
+    assert set(forwards[1::2]) == {"Ada", "Alan"}
 
 
 async def test_answers_with_a_condition_are_for_prompts_that_meet_it(tmp_path: Path) -> None:
