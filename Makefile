@@ -42,8 +42,8 @@ test-crash: $(VENV)/ready-dev ## kill and resume for minutes
 
 .PHONY: test-vllm
 test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-vllm
-	tests/vllm/install.sh
-	SELFINSTRUCT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m vllm --timeout 900
+	$(BIN)/python tests/vllm/install.py
+	$(BIN)/pytest -m vllm --durations 5
 
 .PHONY: fmt
 fmt: $(VENV)/ready-dev ## format the code

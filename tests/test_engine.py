@@ -140,6 +140,18 @@ def test_towards_the_target_a_run_tapers(tmp_path: Path, concurrency: int, keeps
     assert sum(beyond) / len(beyond) <= 2 + concurrency / 4, beyond
 
 
+def test_what_arrives_after_the_last_task_is_kept_for_a_larger_target(tmp_path: Path) -> None:
+    """Its answers are stored and not judged: neither surplus nor asked for again."""
+    run, model = Run(tmp_path, n=6, concurrency=12), Model(answering(0.5))
+    run.drive(model)
+    late = {n for (n,) in run.query("SELECT number FROM jobs JOIN answers ON job = number WHERE state = 'planned'")}
+    assert late
+    assert run.count("drops", "reason = 'surplus'") == 0
+    run.drive(model, n=20)
+    assert late <= {number for (number,) in run.query("SELECT number FROM jobs WHERE state = 'settled'")}
+    assert len(model.asked) == run.count("answers")
+
+
 def triples(request: Request) -> str:
     """Six whole tasks, as the recipe `alpaca` asks for them."""
     rng = Random(prompt_of(request))

@@ -166,6 +166,27 @@ def test_a_fatal_error_stops_the_run_at_once_and_keeps_what_was_answered(tmp_pat
     assert run.differences() == []
 
 
+def test_a_fatal_error_stops_the_run_even_if_others_are_still_answered(tmp_path: Path) -> None:
+    answers, asked = iter(range(10**9)), list[int]()
+
+    def answer(request: Request) -> str | Exception:
+        asked.append(len(asked))
+        return EndpointError("402: no quota") if next(answers) == 20 else fine(request)
+
+    run = Run(tmp_path, n=30, concurrency=5)
+    with pytest.raises(EndpointError, match="no quota"):
+        run.drive(Model(answer))
+    assert len(asked) <= 21 + 5
+    assert run.count("answers") == len(asked) - 1
+    assert run.differences() == []
+
+
+def test_a_fatal_error_after_the_last_task_is_kept_is_no_matter(tmp_path: Path) -> None:
+    run = Run(tmp_path, n=6, concurrency=12)
+    run.drive(Model(lambda request: EndpointError("402: no quota") if run.complete else fine(request)))
+    assert run.ending == "complete"
+
+
 @pytest.mark.parametrize("moment", [0, 1, 9])
 def test_a_bug_crashes_with_its_own_traceback_and_the_job_stays_planned(tmp_path: Path, moment: int) -> None:
     answers = iter(range(10**9))

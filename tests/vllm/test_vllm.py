@@ -142,6 +142,40 @@ async def test_one_that_cannot_start_says_why_and_where_its_log_is(tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
+def selfinstruct(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of ours, run in a folder as a person would."""
+    command = [sys.executable, "-m", "selfinstruct", *arguments]
+    env = os.environ | ENVIRONMENT | {"PYTHONPATH": str(install.HERE.parents[1])}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+async def test_a_run_generates_on_it_from_prompts_whose_prefixes_it_has_cached(vllm: Backend, tmp_path: Path) -> None:
+    names = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total")
+    before = [metric(vllm, name) for name in names]
+    options = ("--backend", "vllm", "--base-url", base_url(vllm), "--concurrency", "16", "-n", "10", "--run", "run")
+    done = await asyncio.to_thread(selfinstruct, tmp_path, "generate", *options)
+    assert done.returncode == 0, done.stderr
+    hits, queries = (metric(vllm, name) - then for name, then in zip(names, before, strict=True))
+    print(f"{done.stderr}{hits:.0f} of {queries:.0f} prompt tokens came from the prefix cache")
+    assert hits > 0.5 * queries > 0
+    assert (
+        len({row["instruction"] for row in json.loads((tmp_path / "outputs/run/export/alpaca.json").read_text())}) == 10
+    )
+    verified = await asyncio.to_thread(selfinstruct, tmp_path, "verify", "run")
+    assert verified.returncode == 0, verified.stdout
+
+
+async def test_generate_starts_it_keeps_its_log_in_the_run_and_stops_it(tmp_path: Path) -> None:
+    options = ("--backend", "vllm", "--model", str(install.WEIGHTS), "--concurrency", "16", "-n", "2", "--run", "run")
+    settings = ("--set", "backend.context=2048", "--set", 'backend.server_args=["--enforce-eager"]')
+    done = await asyncio.to_thread(selfinstruct, tmp_path, "generate", *options, *settings)
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "outputs" / "run" / LOG).read_text()
+    [address] = set(re.findall(r"http://127\.0\.0\.1:\d+", log))
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/health")
+
+
 STARTER = """
     import asyncio, sys
     from pathlib import Path
