@@ -28,6 +28,8 @@ class Yield(NamedTuple):
     prompt_tokens: int
     cached_tokens: int
     tokens: int
+    inventing: int
+    """Of these tokens, those of the answers that instructions were read from."""
     drafts: int
     instructions: int
     tasks: int
@@ -49,8 +51,10 @@ async def measure(recipe: str, dialect: str, seconds: float, folder: Path, backe
                     first = time.monotonic() - began
         minutes = (time.monotonic() - began) / 60
         tokens = ledger.query("SELECT sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens) FROM answers")[0]
+        listing = "SELECT sum(completion_tokens) FROM spend WHERE stage = ?"
+        inventing = ledger.query(listing, state.recipe.pooled)[0][0]
         drafts = ledger.query("SELECT count(*) FROM drafts WHERE stage = ?", state.recipe.pooled)[0][0]
-        return Yield(minutes, *tokens, drafts, len(state.pool.kept), state.tasks, first)
+        return Yield(minutes, *tokens, inventing or 0, drafts, len(state.pool.kept), state.tasks, first)
 
 
 async def run(seconds: float) -> None:
@@ -74,7 +78,7 @@ async def run(seconds: float) -> None:
                 recipe, dialect, f"{y.tokens / y.minutes / 60:.0f}",
                 f"{y.prompt_tokens / y.minutes / 60:.0f} ({y.cached_tokens / max(1, y.prompt_tokens):.0%})",
                 f"{y.instructions / y.minutes:.0f}", f"{y.instructions / max(1, y.drafts):.0%}",
-                f"{1000 * y.instructions / max(1, y.tokens):.1f}", f"{y.tasks / y.minutes:.1f}",
+                f"{1000 * y.instructions / max(1, y.inventing):.1f}", f"{y.tasks / y.minutes:.1f}",
                 f"{y.first_task:.0f} s",
             )  # fmt: skip
             print("| " + " | ".join(row) + " |", flush=True)

@@ -63,6 +63,15 @@ class Match(NamedTuple):
     """ROUGE-L F1, as `rouge_score` computes it."""
 
 
+class Similarity(NamedTuple):
+    """How a text lies in the pool."""
+
+    nearest: list[Match]
+    """The most similar texts, best first."""
+    mean: float
+    """The mean F1 with all texts."""
+
+
 class RougeIndex:
     """A growing pool of texts that finds near-duplicates.
 
@@ -123,13 +132,18 @@ class RougeIndex:
 
         Looks at every text: about 0.3 µs each.
         """
-        scores = self._scores(text)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return [Match(number, score) for number, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
+        return self.similarity(text, k).nearest
 
     def mean_similarity(self, text: str) -> float:
         """The mean F1 with all texts, 0 where there are none; looks at every text, as `most_similar`."""
-        return float(np.mean(self._scores(text))) if len(self) else 0.0
+        return self.similarity(text, 0).mean
+
+    def similarity(self, text: str, k: int = 10) -> Similarity:
+        """`most_similar` and `mean_similarity` in one look at every text."""
+        scores = self._scores(text)
+        best = np.argsort(-scores, kind="stable")[:k]
+        nearest = [Match(number, score) for number, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
+        return Similarity(nearest, float(np.mean(scores)) if len(self) else 0.0)
 
     def _known(self, words: list[str]) -> array[int]:
         known = self._vocabulary.get

@@ -1,0 +1,47 @@
+"""The filter `rouge`: what it tells beside its decision."""
+
+from __future__ import annotations
+
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+
+from selfinstruct.filters import open_filter
+from selfinstruct.records import Draft, Reason, Sample, Verdict
+
+POOL = {
+    "sea": "Write a poem about the sea.",
+    "rivers": "Name three rivers in France.",
+    "lakes": "Name four lakes in Italy.",
+}
+SCORER = RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def judged(instruction: str, **settings: object) -> Verdict:
+    rouge = open_filter("rouge", settings)
+    for id, text in POOL.items():
+        rouge.remember(Sample(id=id, stage="seed", instruction=text))
+    return rouge.judge(Draft(stage="instructions", instruction=instruction))
+
+
+def test_a_near_duplicate_names_the_pool_item_and_the_score() -> None:
+    verdict = judged("Name three rivers in Spain.")
+    assert (verdict.keep, verdict.reason, verdict.detail) == (
+        False,
+        Reason.NEAR_DUPLICATE,
+        {"of": "rivers", "score": SCORER.score("Name three rivers in Spain.", POOL["rivers"])["rougeL"].fmeasure},
+    )
+
+
+def test_a_kept_draft_says_nothing_of_its_neighbours_unless_asked() -> None:
+    assert judged("Sort these numbers by size.").detail == {}
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+def test_the_most_similar_items_and_the_mean_are_those_of_rouge_score(number: int) -> None:
+    text = "Name three poems about Italy."
+    scores = {id: SCORER.score(text, other)["rougeL"].fmeasure for id, other in POOL.items()}
+    nearest = dict(sorted(scores.items(), key=lambda item: -item[1])[:number])
+    verdict = judged(text, most_similar=number)
+    assert verdict.keep
+    assert list(verdict.detail["most_similar"].items()) == list(nearest.items())
+    assert verdict.detail["mean_similarity"] == pytest.approx(sum(scores.values()) / len(scores))
