@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue
 
 from selfinstruct import parse
 from selfinstruct.config import Section
 from selfinstruct.filters.validity import ALPACA_WORDS
 from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, draw, flawed, with_fewer
-from selfinstruct.recipes.self_instruct import strictly, validity_defaults
+from selfinstruct.recipes.self_instruct import validity_defaults
 from selfinstruct.records import (
     Completion,
     Draft,
@@ -78,17 +78,6 @@ class Options(RecipeOptions):
     )
     """Drawing tasks."""
     switches: Switches = Switches()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _strict(cls, tree: Any) -> Any:
-        return strictly(tree, Switches)
-
-    @model_validator(mode="after")
-    def _contradictions(self) -> Options:
-        if self.kept_demonstrations > self.demonstrations:
-            raise ValueError("kept_demonstrations is more than demonstrations: lower it")
-        return self
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:

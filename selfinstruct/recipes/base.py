@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import model_validator
 
@@ -92,11 +92,16 @@ class SamplingOptions(Section):
 
 
 class RecipeOptions(Section):
-    """Options of a recipe; of a table of sampling only what it names is changed, the rest stays as published."""
+    """What the options of a published recipe have in common; a recipe gives them its numbers and its `switches`."""
+
+    strict: bool = False
+    demonstrations: int
+    kept_demonstrations: int
 
     @model_validator(mode="before")
     @classmethod
     def _published(cls, tree: Any) -> Any:
+        """Of a table of sampling only what it names is changed, the rest stays as published."""
         if not isinstance(tree, Mapping):
             return tree
         published = {
@@ -106,17 +111,26 @@ class RecipeOptions(Section):
         }
         return {**tree, **{name: {**values, **tree[name]} for name, values in published.items()}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _strictly(cls, tree: Any) -> Any:
+        """With `strict` all switches are off; one turned on beside it is a contradiction."""
+        if not isinstance(tree, Mapping) or tree.get("strict") is not True:
+            return tree
+        chosen = dict(tree.get("switches") or {})
+        if on := [name for name, value in chosen.items() if value is True]:
+            raise ValueError(f"strict = true turns every switch off, but switches.{on[0]} is on: drop one of the two")
+        switches = type(cls.model_fields["switches"].default).model_fields
+        return {**tree, "switches": {**dict.fromkeys(switches, False), **chosen}}
 
-class Demonstrations(Protocol):
-    """Options that say what a prompt shows."""
-
-    @property
-    def demonstrations(self) -> int: ...
-    @property
-    def kept_demonstrations(self) -> int: ...
+    @model_validator(mode="after")
+    def _contradictions(self) -> Self:
+        if self.kept_demonstrations > self.demonstrations:
+            raise ValueError("kept_demonstrations is more than demonstrations: lower it")
+        return self
 
 
-def draw(kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: Demonstrations) -> list[Sample | Seed]:
+def draw(kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: RecipeOptions) -> list[Sample | Seed]:
     """What a prompt shows: kept ones first, filled up with seeds, then shuffled together (Self-Instruct)."""
     shown: list[Sample | Seed] = [*rng.sample(kept, min(options.kept_demonstrations, len(kept)))]
     shown += rng.sample(seeds, options.demonstrations - len(shown))

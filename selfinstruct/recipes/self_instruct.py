@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue
 
 from selfinstruct import parse
 from selfinstruct.config import Section
@@ -75,28 +75,6 @@ class Options(RecipeOptions):
     output_first: SamplingOptions = SamplingOptions(max_tokens=300, temperature=0, presence_penalty=1.5)
     """Instances of classification tasks (300)."""
     switches: Switches = Switches()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _strict(cls, tree: Any) -> Any:
-        return strictly(tree, Switches)
-
-    @model_validator(mode="after")
-    def _contradictions(self) -> Options:
-        if self.kept_demonstrations > self.demonstrations:
-            raise ValueError("kept_demonstrations is more than demonstrations: lower it")
-        return self
-
-
-def strictly(tree: Any, switches: type[Section]) -> Any:
-    """With `strict`, options whose switches are all off; a switch turned on beside it is a contradiction."""
-    if not isinstance(tree, Mapping) or tree.get("strict") is not True:
-        return tree
-    chosen = tree.get("switches") or {}
-    on = [name for name, value in dict(chosen).items() if value is True]
-    if on:
-        raise ValueError(f"strict = true turns every switch off, but switches.{on[0]} is on: drop one of the two")
-    return {**tree, "switches": {**dict.fromkeys(switches.model_fields, False), **dict(chosen)}}
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
