@@ -158,8 +158,9 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: something was given that would make it another run; the message names it and both values.
     """
-    stored = stored_config(ledger)
     seeds = ledger.seeds()
+    # Resolved anew, since the version that began the run may not have known every setting.
+    stored = resolve(stored_config(ledger), seeds)
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
     asked = build(RunConfig, merge(dump(stored), tree), where="configuration")
     for key, old, new in _fixed_differences(stored, asked):
