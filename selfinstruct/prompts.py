@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from selfinstruct.config import Dialect, build
 from selfinstruct.errors import ConfigError, PromptError
 from selfinstruct.records import Message, Record, Rendered
-from selfinstruct.resources import find
+from selfinstruct.resources import find, shipped
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -146,20 +146,31 @@ def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path
         folder: a folder of the person's, searched before the shipped prompts.
 
     Raises:
-        PromptError: a file cannot be read.
+        PromptError: a file cannot be read, or uses a variable that the recipe does not give.
         ConfigError: a file is nowhere to be found, or `folder` is no folder.
     """
     if folder is not None and not folder.is_dir():
         raise PromptError(f"{folder}: not a folder of prompts")
     texts = {}
     for name in names:
-        path = find(f"prompts/{recipe}/{name}.{dialect}.md", folder)
+        relative = f"prompts/{recipe}/{name}.{dialect}.md"
+        path = find(relative, folder)
         try:
             texts[name] = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"{path}: cannot be read: {error}") from None
-        Prompt(texts[name], where=str(path))
+        _check_given(Prompt(texts[name], where=str(path)), shipped(relative))
     return texts
+
+
+def _check_given(prompt: Prompt, ours: Path | None) -> None:
+    """A prompt of the person's may use what the one that ships uses: the recipe gives nothing else."""
+    if ours is None:
+        return
+    given = Prompt(ours.read_text(encoding="utf-8"), where=str(ours)).front.variables
+    if unknown := set(prompt.front.variables) - set(given):
+        names = ", ".join(sorted(unknown))
+        raise PromptError(f"{prompt.where}: uses {names}, which the recipe does not give; it gives {', '.join(given)}")
 
 
 def compile_texts(texts: Mapping[str, str]) -> dict[str, Prompt]:

@@ -25,6 +25,11 @@ def roots() -> Iterator[Path]:
     yield PACKAGE.parent
 
 
+def shipped(relative: str) -> Path | None:
+    """The file as it came with us, whatever stands before it; None where nothing of that name ships."""
+    return next((path for path in (PACKAGE / "_data" / relative, PACKAGE.parent / relative) if path.is_file()), None)
+
+
 def find(relative: str, first: Path | None = None) -> Path:
     """The path of a shipped file such as `prompts/alpaca/tasks.chat.md`.
 

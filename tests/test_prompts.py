@@ -219,3 +219,11 @@ def test_a_prompt_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "alpaca" / "tasks.chat.md").write_bytes(b"\xff\xfe+\x00")
     with pytest.raises(PromptError, match=r"tasks\.chat\.md: cannot be read: "):
         read_texts("alpaca", ("tasks",), "chat", tmp_path)
+
+
+def test_a_variable_that_the_recipe_does_not_give_is_named_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "alpaca").mkdir()
+    front = "+++\npurpose = 'p'\nsource = 's'\nvariables = ['demonstrations', 'topic']\n+++\n"
+    (tmp_path / "alpaca" / "tasks.chat.md").write_text(f"{front}=== user\n{{{{ topic }}}} {{{{ demonstrations }}}}\n")
+    with pytest.raises(PromptError, match=r"tasks\.chat\.md: uses topic, which the recipe does not give; it gives dem"):
+        read_texts("alpaca", ["tasks"], "chat", tmp_path)
