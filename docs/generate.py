@@ -24,10 +24,8 @@ from pydantic_core import PydanticUndefined
 from selfinstruct.cli import generate
 from selfinstruct.cli.main import cli
 from selfinstruct.config import MAY_CHANGE, BackendConfig, RunConfig
-from selfinstruct.filters import BUILT_IN as FILTERS
-from selfinstruct.filters import _module as filter_module
-from selfinstruct.recipes import BUILT_IN as RECIPES
-from selfinstruct.recipes import module_of
+from selfinstruct.filters import FILTERS
+from selfinstruct.recipes import RECIPES, module_of
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.store import migrations
 
@@ -92,7 +90,7 @@ def config_page() -> str:
         section("Run", RunConfig, "", flags, skip=("recipe", "backend", "filters")),
         section("`[backend]`", BackendConfig, "backend.", flags),
     ]
-    for name in RECIPES:
+    for name in RECIPES.ours:
         module = module_of(name)
         parts.append(
             section(f'`[recipe]` with `name = "{name}"`', module.Options, "recipe.", flags, skip=("switches",))
@@ -102,7 +100,7 @@ def config_page() -> str:
     intro = "Of `[recipe.sampling]` and its like only what is named changes; the rest stays as published."
     parts.append(section("Tables of sampling", SamplingOptions, "", {}, intro=intro))
     tables = (
-        section(f"`[filters.{name}]`", filter_module(name).Settings, f"filters.{name}.", flags) for name in FILTERS
+        section(f"`[filters.{name}]`", FILTERS.load(name).Settings, f"filters.{name}.", flags) for name in FILTERS.ours
     )
     return "\n".join([*parts, *tables])
 

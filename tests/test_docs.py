@@ -57,7 +57,7 @@ def names() -> list[tuple[str, str]]:
                   if name != "switches"]  # fmt: skip
     for name in filters.names():
         found += [("filters", f"`{name}`")]
-        found += [("filters", f"`{key}`") for key in filters._module(name).Settings.model_fields]
+        found += [("filters", f"`{key}`") for key in filters.FILTERS.load(name).Settings.model_fields]
     found += [("filters", f"| `{reason}` |") for reason in Reason]
     found += [("formats", f"| `{name}` |") for name in exports.names()]
     found += [("formats", f"`{file}`") for name in exports.names() for file in exports.open_export(name).FILES]

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
 
 from selfinstruct.backends.base import Backend, Notice, Opener
-from selfinstruct.config import BackendConfig, unknown_name
+from selfinstruct.config import BackendConfig
+from selfinstruct.plugins import Registry
 
 __all__ = ["Backend", "Notice", "Opener", "kinds", "open_backend"]
 
-GROUP = "selfinstruct.backends"
-
-_OURS = {
-    "llamacpp": "selfinstruct.backends.llamacpp:open_llamacpp",
-    "openai": "selfinstruct.backends.openai:open_openai",
-    "scripted": "selfinstruct.backends.scripted:open_scripted",
-    "vllm": "selfinstruct.backends.vllm:open_vllm",
-}
+BACKENDS = Registry(
+    "backend",
+    "selfinstruct.backends",
+    {
+        "llamacpp": "selfinstruct.backends.llamacpp:open_llamacpp",
+        "openai": "selfinstruct.backends.openai:open_openai",
+        "scripted": "selfinstruct.backends.scripted:open_scripted",
+        "vllm": "selfinstruct.backends.vllm:open_vllm",
+    },
+)
 
 
 @asynccontextmanager
@@ -44,19 +44,11 @@ async def open_backend(config: BackendConfig, *, folder: Path | None = None, not
         ConfigError: no backend of that kind; the message lists the known ones.
         EndpointError: it cannot be started or reached, or does not know the model.
     """
-    async with _opener(config.kind)(config, folder=folder, notice=notice) as backend:
+    opener: Opener = BACKENDS.load(config.kind)
+    async with opener(config, folder=folder, notice=notice) as backend:
         yield backend
 
 
 def kinds() -> list[str]:
     """The names of all backends that can be opened, ours first."""
-    return [*_OURS, *(point.name for point in entry_points(group=GROUP) if point.name not in _OURS)]
-
-
-def _opener(kind: str) -> Opener:
-    if kind in _OURS:
-        module, _, name = _OURS[kind].partition(":")
-        return cast("Opener", getattr(import_module(module), name))
-    for point in entry_points(group=GROUP, name=kind):
-        return cast("Opener", point.load())
-    raise unknown_name("backend", kind, kinds())
+    return BACKENDS.names()

@@ -7,19 +7,21 @@ such module and its name here.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import cast
 
-from selfinstruct.config import unknown_name
 from selfinstruct.exports.base import Export
+from selfinstruct.plugins import Registry
 
-BUILT_IN = {"alpaca": "alpaca", "jsonl": "jsonl"}
+EXPORTS = Registry(
+    "format",
+    "selfinstruct.exports",
+    {"alpaca": "selfinstruct.exports.alpaca", "jsonl": "selfinstruct.exports.jsonl"},
+)
 
 
 def names() -> list[str]:
     """Every format that can be written."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group="selfinstruct.exports"))})
+    return EXPORTS.names()
 
 
 def open_export(name: str) -> Export:
@@ -28,8 +30,4 @@ def open_export(name: str) -> Export:
     Raises:
         ConfigError: no such format; the message lists the known ones.
     """
-    if name in BUILT_IN:
-        return cast("Export", import_module(f"selfinstruct.exports.{BUILT_IN[name]}"))
-    for point in entry_points(group="selfinstruct.exports", name=name):
-        return cast("Export", point.load())
-    raise unknown_name("format", name, names())
+    return cast("Export", EXPORTS.load(name))

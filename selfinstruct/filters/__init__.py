@@ -7,21 +7,24 @@ object with `Settings` (a pydantic model) and `open(settings) -> Filter`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, cast
 
 from pydantic import JsonValue
 
-from selfinstruct.config import build, unknown_name
+from selfinstruct.config import build
 from selfinstruct.filters.base import Filter
+from selfinstruct.plugins import Registry
 
-BUILT_IN = ("validity", "rouge", "instances")
+FILTERS = Registry(
+    "filter",
+    "selfinstruct.filters",
+    {name: f"selfinstruct.filters.{name}" for name in ("validity", "rouge", "instances")},
+)
 
 
 def names() -> list[str]:
     """Every filter that can be opened."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group="selfinstruct.filters"))})
+    return FILTERS.names()
 
 
 def resolve(name: str, settings: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -30,7 +33,7 @@ def resolve(name: str, settings: Mapping[str, Any]) -> dict[str, JsonValue]:
     Raises:
         ConfigError: no such filter, or settings that it does not take.
     """
-    model = build(_module(name).Settings, settings, where=f"filters.{name}")
+    model = build(FILTERS.load(name).Settings, settings, where=f"filters.{name}")
     return cast("dict[str, JsonValue]", model.model_dump(mode="json"))
 
 
@@ -40,13 +43,5 @@ def open_filter(name: str, settings: Mapping[str, Any]) -> Filter:
     Raises:
         ConfigError: no such filter, or settings that it does not take.
     """
-    module = _module(name)
+    module = FILTERS.load(name)
     return cast("Filter", module.open(build(module.Settings, settings, where=f"filters.{name}")))
-
-
-def _module(name: str) -> Any:
-    if name in BUILT_IN:
-        return import_module(f"selfinstruct.filters.{name}")
-    for point in entry_points(group="selfinstruct.filters", name=name):
-        return point.load()
-    raise unknown_name("filter", name, names())

@@ -7,19 +7,22 @@ A package adds a recipe by an entry point in the group `selfinstruct.recipes`: i
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, cast
 
-from selfinstruct.config import RecipeConfig, build, unknown_name
+from selfinstruct.config import RecipeConfig, build
+from selfinstruct.plugins import Registry
 from selfinstruct.recipes.base import Recipe, Setting
 
-BUILT_IN = {"self-instruct": "self_instruct", "alpaca": "alpaca"}
+RECIPES = Registry(
+    "recipe",
+    "selfinstruct.recipes",
+    {"self-instruct": "selfinstruct.recipes.self_instruct", "alpaca": "selfinstruct.recipes.alpaca"},
+)
 
 
 def names() -> list[str]:
     """Every recipe that can be opened."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group="selfinstruct.recipes"))})
+    return RECIPES.names()
 
 
 def module_of(name: str) -> Any:
@@ -28,11 +31,7 @@ def module_of(name: str) -> Any:
     Raises:
         ConfigError: no such recipe; the message lists the known ones.
     """
-    if name in BUILT_IN:
-        return import_module(f"selfinstruct.recipes.{BUILT_IN[name]}")
-    for point in entry_points(group="selfinstruct.recipes", name=name):
-        return point.load()
-    raise unknown_name("recipe", name, names())
+    return RECIPES.load(name)
 
 
 def options_of(config: RecipeConfig) -> Any:

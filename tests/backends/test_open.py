@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from selfinstruct import backends
+from selfinstruct import backends, plugins
 from selfinstruct.backends import kinds, open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
 from selfinstruct.config import BackendConfig
@@ -23,8 +23,8 @@ async def open_theirs(config: BackendConfig, **_: Any) -> AsyncIterator[Scripted
 
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = EntryPoints([EntryPoint("theirs", f"{__name__}:open_theirs", backends.GROUP)])
-    monkeypatch.setattr(backends, "entry_points", points.select)
+    points = EntryPoints([EntryPoint("theirs", f"{__name__}:open_theirs", backends.BACKENDS.group)])
+    monkeypatch.setattr(plugins, "entry_points", points.select)
 
 
 async def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
