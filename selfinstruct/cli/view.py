@@ -186,11 +186,6 @@ class Progress:
         """US dollars spent on all answers so far."""
         return cost(self.state.config.backend, self.model, self.prompt_tokens, self.completion_tokens)
 
-    def acceptance(self) -> list[tuple[str, int, int]]:
-        """For the drafts that came of each stage: its name, how many were kept, how many there were in all."""
-        kept = sum(self.kept.values())
-        return [("drafts", kept, kept + self.drops.total())]
-
 
 class Plain(Quiet):
     """A line every few seconds, for logs and pipes."""
