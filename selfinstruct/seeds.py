@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 from selfinstruct.errors import SourceError
 from selfinstruct.records import Instance, Record, Seed
 from selfinstruct.rows import Row, kind_of, read_rows
+from selfinstruct.text import encodable
 
 Severity = Literal["error", "warning"]
 Similar = Callable[[list[str]], Iterable[tuple[int, int, float]]]
@@ -357,18 +358,9 @@ def _text(fields: dict[str, Any], name: str, flaws: list[str], where: str = "") 
     if not isinstance(value, str):
         flaws.append(f"{where}{name} must be text, not {kind_of(value)}; put it in quotes")
         return ""
-    if not _is_unicode(value):
+    if not encodable(value):
         flaws.append(f"{where}{name} holds half of a surrogate pair (\\ud800 to \\udfff); take it out")
     return value
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether text can be written anywhere: JSON's escapes can spell what no encoding has."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _label(fields: dict[str, Any], name: str, flaws: list[str]) -> str:

@@ -30,17 +30,22 @@ _UNSPACED = (
 )
 
 
+def encodable(text: str) -> bool:
+    """Whether text can be written as UTF-8: JSON's escapes can spell half a surrogate pair, which no encoding has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def storable(text: str) -> str:
     r"""Text that can be written as UTF-8: half a surrogate pair, which JSON can carry, becomes a replacement character.
 
     >>> storable("\ud83d\ude00 and \ud83d")
     '😀 and �'
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return text if encodable(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def rouge_tokens(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfinstruct.errors import ConfigError, RunError
+from selfinstruct.text import encodable
 
 Fields = dict[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -76,15 +77,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 def to_json(row: Fields) -> str:
     """A row as JSON text that UTF-8 can hold: a lone surrogate stays an escape."""
     text = json.dumps(row, ensure_ascii=False, default=str)
-    return text if text.isprintable() or _is_utf8(text) else json.dumps(row, default=str)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if encodable(text) else json.dumps(row, default=str)
 
 
 @contextmanager

@@ -56,20 +56,15 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 
 
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
 
     config = stored_config(ledger)
-    stages = _stages(config.recipe.name)
-    kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stages[-1])[0][0]
+    stage = task_stage(config.recipe.name)
+    kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stage)[0][0]
     state = "filtered copy" if ledger.fact("filtered_from") else "complete" if kept >= ledger.target() else "unfinished"
     return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": kept,
             "target": ledger.target(), "state": state}  # fmt: skip
-
-
-def _stages(recipe: str) -> tuple[str, ...]:
-    from selfinstruct.recipes import module_of
-
-    return tuple(module_of(recipe).STAGES)
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
@@ -146,6 +141,7 @@ def _counts(counts: dict[str, int]) -> str:
 def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir: Path, as_json: bool) -> int:
     """Samples, or drafts by their IDS, with their story; without ids the latest tasks."""
     from selfinstruct.errors import RunError
+    from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
     from selfinstruct.store.ledger import Ledger
 
@@ -157,7 +153,7 @@ def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir:
                 names = ", ".join(sorted(missing))
                 raise RunError(f"{folder}: no draft {names}; ids look like 17.3 and stand in samples.jsonl and `drops`")
         else:
-            last = _stages(stored_config(ledger).recipe.name)[-1]
+            last = task_stage(stored_config(ledger).recipe.name)
             ranks = ledger.query(
                 "SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number
             )

@@ -25,14 +25,14 @@ from selfinstruct.cli.options import examples, existing, run_argument
 def export(run: str, formats: tuple[str, ...], to: Path | None, output_dir: Path) -> int:
     """Write the kept tasks of RUN as files; each is written beside its place and renamed."""
     from selfinstruct.exports.files import export as write
-    from selfinstruct.recipes import module_of
+    from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
     from selfinstruct.store.ledger import Ledger
 
     folder = existing(run, output_dir)
     with Ledger.open(folder) as ledger:
         config = stored_config(ledger)
-        last = module_of(config.recipe.name).STAGES[-1]
+        last = task_stage(config.recipe.name)
         for path, rows in write(ledger, last, formats or config.formats, to or folder / "export"):
             print(f"{path}: {rows} rows")
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 from selfinstruct.config import RunConfig, dump
 from selfinstruct.errors import RunError
 from selfinstruct.exports.files import export
-from selfinstruct.recipes import module_of
+from selfinstruct.recipes import task_stage
 from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
 from selfinstruct.runs import stored_config, write_config
 from selfinstruct.store.ledger import Ledger
@@ -66,7 +66,7 @@ def _judged_again(copy: Path, config: RunConfig, *, source: Path) -> tuple[Tally
         facts = {FILTERED_FROM: str(source), "config": json.dumps(dump(config))}
         ledger.judge_again(list(judge_again(ledger, config)), facts)
         write_config(copy, config)
-        stage = module_of(config.recipe.name).STAGES[-1]
+        stage = task_stage(config.recipe.name)
         return _tally(ledger), export(ledger, stage, config.formats, copy / "export")
 
 
@@ -105,7 +105,7 @@ def _export_differences(ledger: Ledger, exported: Path) -> list[str]:
     """Files of the run's formats that are not, byte for byte, what its samples give now."""
     config = stored_config(ledger)
     with tempfile.TemporaryDirectory() as scratch:
-        written = export(ledger, module_of(config.recipe.name).STAGES[-1], config.formats, Path(scratch))
+        written = export(ledger, task_stage(config.recipe.name), config.formats, Path(scratch))
         there = [(exported / path.name, path) for path, _ in written if (exported / path.name).exists()]
         return [
             f"{old}: not what the ledger gives; `selfinstruct export` writes it again"

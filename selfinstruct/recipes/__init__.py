@@ -34,6 +34,11 @@ def module_of(name: str) -> Any:
     return RECIPES.load(name)
 
 
+def task_stage(name: str) -> str:
+    """The last stage of a recipe: the one whose kept drafts are the tasks that `-n` counts."""
+    return str(module_of(name).STAGES[-1])
+
+
 def options_of(config: RecipeConfig) -> Any:
     """The validated options of a configured recipe.
 

@@ -9,6 +9,8 @@ import json
 from hashlib import blake2b
 from typing import Any
 
+from selfinstruct.text import encodable
+
 TAG = "b2:"
 
 
@@ -16,11 +18,7 @@ def canonical(value: Any) -> str:
     """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as
     escapes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return text
+    return text if encodable(text) else json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def answer_key(job: int, request: str, nth: int) -> str:
