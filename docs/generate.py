@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from selfinstruct.cli import generate
+from selfinstruct.cli import evolve, generate
 from selfinstruct.cli.main import cli
 from selfinstruct.config import MAY_CHANGE, BackendConfig, RunConfig
 from selfinstruct.filters import FILTERS
@@ -84,17 +84,18 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 
 def config_page() -> str:
     """Every setting, from the models that own them."""
-    flags = {".".join(place): flag for flag, place, _ in generate._SETTINGS}
+    flags = {".".join(setting.place): setting.flag for setting in (*evolve.SETTINGS, *generate.SETTINGS)}
+    evolving = flags | {".".join(setting.place): setting.flag for setting in evolve.SETTINGS}
     parts = [
         CONFIG,
-        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "filters")),
+        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters")),
         section("`[backend]`", BackendConfig, "backend.", flags),
+        f"## `[judge]`\n\n{attribute_docs(RunConfig)['judge']} Its keys are those of `[backend]`.\n",
     ]
     for name in RECIPES.ours:
         module = module_of(name)
-        parts.append(
-            section(f'`[recipe]` with `name = "{name}"`', module.Options, "recipe.", flags, skip=("switches",))
-        )
+        title, theirs = f'`[recipe]` with `name = "{name}"`', evolving if name == evolve.RECIPE else flags
+        parts.append(section(title, module.Options, "recipe.", theirs, skip=("switches",)))
         title = f'`[recipe.switches]` of "{name}"'
         parts.append(section(title, module.Switches, "recipe.switches.", flags))
     intro = "Of `[recipe.sampling]` and its like only what is named changes; the rest stays as published."
@@ -150,8 +151,8 @@ def kind(annotation: Any) -> str:
         return names.get(annotation) or names.get(origin, "")
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
-    if arguments and all(isinstance(argument, str) for argument in arguments):
-        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin is Literal:
+        return " or ".join(f"`{str(argument).lower()}`" for argument in arguments)
     if origin in (Union, UnionType):
         return " or ".join(filter(None, map(kind, arguments)))
     return kind(arguments[0])
@@ -161,6 +162,8 @@ def default(value: Any) -> str:
     """A default as TOML has it."""
     if isinstance(value, BaseModel):
         return ", ".join(f"{key} {number:g}" for key, number in value.model_dump(exclude_none=True).items())
+    if isinstance(value, dict) and value:
+        return ", ".join(f"{key} {number:g}" for key, number in value.items())
     if value is None or value is PydanticUndefined or value in ((), {}):
         return ""
     if isinstance(value, tuple):

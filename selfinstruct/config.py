@@ -91,10 +91,10 @@ class RecipeConfig(BaseModel):
 class RunConfig(Section):
     """Everything a run is told; what lies resolved in its folder."""
 
-    n: Annotated[int, Field(ge=1)] = 30
-    """Tasks to keep: instructions with at least one valid instance."""
+    n: Annotated[int, Field(ge=1)] | None = None
+    """Tasks to keep: instructions with at least one valid instance. None: 30, and of an evolution all that there is."""
     seeds: str | None = None
-    """File or folder of seed tasks; None takes those that ship."""
+    """File or folder of seed tasks, or of a run whose kept tasks are taken; None takes those that ship."""
     prompts: str | None = None
     """Folder whose prompt files are looked up before those that ship."""
     seed: int = 42
@@ -109,6 +109,9 @@ class RunConfig(Section):
     """Jobs in a row that may keep nothing, or fail, before the run gives up."""
     recipe: RecipeConfig = RecipeConfig()
     backend: BackendConfig = BackendConfig()
+    judge: BackendConfig | None = None
+    """Who judges, where a recipe asks a model for its judgement; None: the backend. What is left out is as there,
+    unless it has a `kind` or `base_url` of its own."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
 
@@ -123,8 +126,9 @@ DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32,
 """Requests in flight when nothing is said, by kind of backend."""
 
 MAY_CHANGE = frozenset({
-    "n", "formats", "patience", "backend.base_url", "backend.api_key_env", "backend.concurrency", "backend.timeout",
-    "backend.attempts", "backend.server_args", "backend.context", "backend.script",
+    "n", "formats", "patience",
+    *(f"{who}.{key}" for who in ("backend", "judge") for key in (
+        "base_url", "api_key_env", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 
@@ -134,6 +138,24 @@ _COMPLETION_MODELS = re.compile(
 )
 # Instruct models that do better with a document to continue (docs/lab.md has the figures).
 _BETTER_AS_COMPLETION = re.compile(r"smollm2?-(135|360)m", re.IGNORECASE)
+
+
+def judge_of(config: RunConfig) -> BackendConfig | None:
+    """The backend that judges, with what it takes over from the one that writes; None where that one judges too.
+
+    Raises:
+        ConfigError: a second vLLM server would have to be started.
+    """
+    if config.judge is None:
+        return None
+    told = config.judge.model_dump(exclude_unset=True)
+    judge = config.judge
+    if not {"kind", "base_url", "script"} & told.keys():
+        writer = config.backend.model_dump(exclude={"dialect", "structured", "extra"})
+        judge = build(BackendConfig, merge(writer, told), where="judge")
+    if judge.kind == "vllm" and not judge.base_url:
+        raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")
+    return judge
 
 
 def dialect_of(kind: str, model: str) -> Dialect:

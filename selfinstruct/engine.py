@@ -28,6 +28,7 @@ from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
 from selfinstruct.runs import RunState
@@ -36,8 +37,8 @@ from selfinstruct.store.ledger import Ledger
 from selfinstruct.text import storable
 
 Ending = Literal["complete", "interrupted", "exhausted", "barren", "failing"]
-"""Why a run ended: the target is reached; it was told to stop; nothing more can be planned; too many jobs in a row kept
-nothing, or failed."""
+"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; nothing more can be
+planned; too many jobs in a row kept nothing, or failed."""
 
 
 class Planned(NamedTuple):
@@ -96,6 +97,28 @@ class Arrived(NamedTuple):
     error: BaseException | None
 
 
+class Asked(NamedTuple):
+    """A model as a run asks it."""
+
+    model: str
+    """The name that requests carry."""
+    extra: dict[str, JsonValue]
+    """Fields added to every request."""
+
+
+class Roles(NamedTuple):
+    """Who writes and who judges; often the same."""
+
+    writer: Asked
+    judge: Asked
+
+    @classmethod
+    def of(cls, config: RunConfig, model: str, judge: str | None) -> Roles:
+        """Those of a run, by its resolved configuration and the names that its backends gave."""
+        writer = Asked(model, config.backend.extra)
+        return cls(writer, Asked(judge or "", config.judge.extra) if config.judge else writer)
+
+
 class Engine:
     """Drives one run until its target, or until it is told to stop.
 
@@ -107,6 +130,7 @@ class Engine:
         state: the run as settled so far.
         ledger: open for writing.
         model: the name that requests carry.
+        judge: the backend of a judge of its own, where the run has one.
         grace: seconds that requests in flight are still given when the run ends.
         again: perform these open jobs, whatever is kept by then, and plan nothing from the pool (`retry`); what
             follows from them is performed while tasks are missing.
@@ -119,6 +143,7 @@ class Engine:
         backend: Backend,
         *,
         model: str,
+        judge: Backend | None = None,
         grace: float = 0.0,
         again: Collection[int] | None = None,
         throttle: Throttle | None = None,
@@ -126,17 +151,17 @@ class Engine:
         self.state = state
         config = state.config.backend
         self._ledger = ledger
-        self._backend = backend
-        self._model = model
-        self._attempts = config.attempts
-        self._extra = config.extra
+        self._roles = Roles.of(state.config, model, judge.model if judge else None)
+        self._doors = {False: Door(backend, config.attempts, throttle or Throttle())}
+        self._doors[True] = (
+            Door(judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
+        )
         self._concurrency = config.concurrency or 1
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
         self._again = set(again or ())
         """Of the jobs to perform again, those not yet settled."""
-        self._throttle = throttle or Throttle()
         self._events: asyncio.Queue[Event | Arrived] = asyncio.Queue()
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
@@ -186,6 +211,8 @@ class Engine:
                 yield event
             # What arrived late may have completed a run that was stopped.
             ending = self._ending() or "exhausted"
+            if ending == "exhausted" and self.state.target is None and not self.retry_only:
+                ending = "complete"
             yield Ended(ending, self.state.tasks, self._explain(ending))
         except EndpointError:
             # Others may be in flight that were sent while all was well.
@@ -276,14 +303,14 @@ class Engine:
         drafts: list[Draft] = []
         error: BaseException | None = None
         try:
-            drafts = await self.state.recipe.perform(job, Asking(job, self._model, self._extra, self._answer))
+            drafts = await self.state.recipe.perform(job, Asking(job, self._roles, self._answer))
         except asyncio.CancelledError:
             raise
         except Exception as caught:  # noqa: BLE001 - handed to the loop, which knows data from a bug
             error = caught
         self._events.put_nowait(Arrived(job, drafts, error))
 
-    async def _answer(self, job: Job, request: Request, text: str, nth: int) -> Completion:
+    async def _answer(self, job: Job, request: Request, text: str, nth: int, judge: bool) -> Completion:
         """The stored answer to a request of a job, or a new one, which is stored before it is returned.
 
         Raises:
@@ -294,21 +321,21 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            completion = await self._ask(job, request, key)
+            completion = await self._ask(job, request, key, self._doors[judge])
             seconds = time.monotonic() - began
             self._ledger.answer(key, job.number, nth, text, completion, seconds)
             self._events.put_nowait(Answered(job, completion, seconds))
         return completion
 
-    async def _ask(self, job: Job, request: Request, key: str) -> Completion:
+    async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
         def on_fault(fault: Fault, attempt: int) -> None:
             if not isinstance(fault, Refused):
                 self._ledger.fault(key, job.number, attempt, fault)
             self._events.put_nowait(Faulted(job, fault, attempt))
 
         try:
-            door = Door(lambda request: self._complete(job, request))
-            completion = await ask(door, request, attempts=self._attempts, on_fault=on_fault, throttle=self._throttle)
+            attempt = Attempt(lambda request: self._complete(job, request, door.backend))
+            completion = await ask(attempt, request, attempts=door.attempts, on_fault=on_fault, throttle=door.throttle)
         except Refused as refusal:
             # Final, so it is an answer: stored, and not asked again.
             return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
@@ -316,14 +343,14 @@ class Engine:
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
         return completion.model_copy(update={name: storable(text) for name, text in said.items()})
 
-    async def _complete(self, job: Job, request: Request) -> Completion:
+    async def _complete(self, job: Job, request: Request, backend: Backend) -> Completion:
         """One attempt at one request."""
         if not self._wanted(job):
             # The run has ended since the job was started: it stays planned, with the answers that it has.
             raise asyncio.CancelledError
         self._asking += 1
         try:
-            return await self._backend.complete(request)
+            return await backend.complete(request)
         finally:
             self._asking -= 1
 
@@ -401,13 +428,22 @@ class Engine:
 
 
 class Door(NamedTuple):
-    """The backend as one job reaches it; shut once the run has ended."""
+    """A backend, and how it is asked."""
+
+    backend: Backend
+    attempts: int
+    throttle: Throttle
+
+
+class Attempt(NamedTuple):
+    """A backend as one job reaches it; shut once the run has ended."""
 
     complete: Callable[[Request], Awaitable[Completion]]
 
 
-Answer = Callable[[Job, Request, str, int], Awaitable[Completion]]
-"""Finds or fetches the answer to a job's request; takes its canonical text and how often it was asked before."""
+Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]
+"""Finds or fetches the answer to a job's request; takes its canonical text, how often it was asked before, and whether
+the judge is asked."""
 
 LEAST_TOKENS = 64
 """Below this length of an answer, shortening it further is no cure for a prompt that is too long."""
@@ -420,49 +456,52 @@ class Asking:
     down to `LEAST_TOKENS`; after that the refusal is the recipe's to deal with.
     """
 
-    def __init__(self, job: Job, model: str, extra: dict[str, JsonValue], answer: Answer) -> None:
+    def __init__(self, job: Job, roles: Roles, answer: Answer) -> None:
         self._job = job
-        self._model = model
-        self._extra = extra
+        self._roles = roles
         self._answer = answer
         self._asked: Counter[str] = Counter()
 
     async def __call__(
-        self, prompt: Rendered, sampling: Sampling, *, answer_schema: dict[str, JsonValue] | None = None
+        self,
+        prompt: Rendered,
+        sampling: Sampling,
+        *,
+        answer_schema: dict[str, JsonValue] | None = None,
+        judge: bool = False,
     ) -> Completion:
         """The answer to a prompt; see `Generate`."""
         while True:
             try:
-                return await self._once(prompt, sampling, answer_schema)
+                return await self._once(prompt, sampling, answer_schema, judge)
             except Refused as refusal:
                 room = (sampling.max_tokens or 0) // 2
                 if refusal.kind != "prompt_too_long" or room < LEAST_TOKENS:
                     raise
                 sampling = sampling.model_copy(update={"max_tokens": room})
 
-    async def _once(self, prompt: Rendered, sampling: Sampling, schema: dict[str, JsonValue] | None) -> Completion:
-        request, text = make_request(self._model, prompt, sampling, self._extra, schema)
+    async def _once(
+        self, prompt: Rendered, sampling: Sampling, schema: dict[str, JsonValue] | None, judge: bool
+    ) -> Completion:
+        asked = self._roles.judge if judge else self._roles.writer
+        request, text = make_request(asked, prompt, sampling, schema)
         nth = self._asked[text]
         self._asked[text] += 1
-        completion = await self._answer(self._job, request, text, nth)
+        completion = await self._answer(self._job, request, text, nth, judge)
         if completion.refused is not None:
             raise Refused(completion.refused, completion.text)
         return completion
 
 
 def make_request(
-    model: str,
-    prompt: Rendered,
-    sampling: Sampling,
-    extra: dict[str, JsonValue],
-    answer_schema: dict[str, JsonValue] | None,
+    asked: Asked, prompt: Rendered, sampling: Sampling, answer_schema: dict[str, JsonValue] | None
 ) -> tuple[Request, str]:
     """A request and its canonical text, which is what answers are stored under."""
-    if extra:
-        sampling = sampling.model_copy(update={"extra": {**extra, **sampling.extra}})
+    if asked.extra:
+        sampling = sampling.model_copy(update={"extra": {**asked.extra, **sampling.extra}})
     plain = isinstance(prompt, str)
     request = Request(
-        model=model,
+        model=asked.model,
         prompt=prompt if plain else None,
         messages=() if isinstance(prompt, str) else prompt,
         sampling=sampling,

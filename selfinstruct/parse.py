@@ -97,6 +97,43 @@ def is_yes(text: str) -> bool:
     return re.match(r"\W*yes\b", text, re.IGNORECASE) is not None
 
 
+# -- evolved tasks ----------------------------------------------------------------------------------------------------
+
+_HEADING = re.compile(
+    r"\A[#*\s]*(?:(?:rewritten|revised|evolved|created|harder|other|new)\s+)?(?:task|prompt|instruction)"
+    r"[ \t]*(?:[#*]*[ \t]*:[#*]*|[#*]+[ \t]*$)\s*",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FENCE = re.compile(r"\A```(?:text|txt|markdown|plaintext)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
+_QUOTES = {'"': '"', "“": "”", "«": "»"}
+_NOT_EQUAL = re.compile(r"\bnot\b(?:[ \t]+\w+){0,2}[ \t_-]*equal|\bunequal|n[’']t\s+equal", re.IGNORECASE)
+_EQUAL = re.compile(r"\bequal\b", re.IGNORECASE)
+
+
+def without_wrapping(text: str) -> str:
+    """A task without what a chat model puts around it: a heading, a fence, quotes around the whole."""
+    text = _HEADING.sub("", text.strip(), count=1).strip()
+    if (fenced := _FENCE.match(text)) and "```" not in fenced[1]:
+        text = fenced[1].strip()
+    closing = _QUOTES.get(text[:1])
+    if closing and text.endswith(closing) and not {text[0], closing} & set(text[1:-1]) and len(text) > 2:
+        text = text[1:-1].strip()
+    return text
+
+
+def judgement(text: str) -> str:
+    """What a judge of equality said: `equal`, `not_equal`, or `unclear`.
+
+    "Not equal" is looked for first, for "equal" stands in it.
+    """
+    found = json_object(text) or {}
+    if isinstance(found.get("equal"), bool):
+        return "equal" if found["equal"] else "not_equal"
+    if _NOT_EQUAL.search(text):
+        return "not_equal"
+    return "equal" if _EQUAL.search(text) else "unclear"
+
+
 # -- instances --------------------------------------------------------------------------------------------------------
 
 _PUBLISHED_EXAMPLE = re.compile(r"Example\s?\d*\.?")

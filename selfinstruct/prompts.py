@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from selfinstruct.config import Dialect, build
+from selfinstruct import resources
+from selfinstruct.config import Dialect, build, unknown_name
 from selfinstruct.errors import ConfigError, PromptError
 from selfinstruct.records import Message, Record, Rendered
 from selfinstruct.resources import find, shipped
@@ -39,6 +40,10 @@ class FrontMatter(Record):
     source: str
     """The paper or practice that the method comes from; the wording is ours."""
     variables: tuple[str, ...]
+    evolution: Literal["depth", "breadth"] | None = None
+    """Of an operator of Evol-Instruct: whether it makes a task harder, or another task of its domain."""
+    added_words: tuple[int, int] | None = None
+    """Of an operator: how many words, at least and at most, it may add to a task."""
 
 
 class Prompt:
@@ -147,13 +152,15 @@ def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path
 
     Raises:
         PromptError: a file cannot be read, or uses a variable that the recipe does not give.
-        ConfigError: a file is nowhere to be found, or `folder` is no folder.
+        ConfigError: a file is nowhere to be found, or `folder` is no folder; of prompts that come in kinds, such as
+            `operators/deepen`, the message lists those that there are.
     """
     if folder is not None and not folder.is_dir():
         raise PromptError(f"{folder}: not a folder of prompts")
     texts = {}
     for name in names:
         relative = f"prompts/{recipe}/{name}.{dialect}.md"
+        _check_known(recipe, name, dialect, folder)
         path = find(relative, folder)
         try:
             texts[name] = path.read_text(encoding="utf-8-sig")
@@ -161,6 +168,13 @@ def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path
             raise PromptError(f"{path}: cannot be read: {error}") from None
         _check_given(Prompt(texts[name], where=str(path)), shipped(relative))
     return texts
+
+
+def _check_known(recipe: str, name: str, dialect: Dialect, folder: Path | None) -> None:
+    """Raise ConfigError for a prompt of a kind, such as `operators/deepen`, that there is not."""
+    kind, slash, leaf = name.rpartition("/")
+    if slash and leaf not in (known := resources.names(f"prompts/{recipe}/{kind}/*.{dialect}.md", folder)):
+        raise unknown_name(kind.removesuffix("s"), leaf, known)
 
 
 def _check_given(prompt: Prompt, ours: Path | None) -> None:

@@ -29,6 +29,14 @@ class Reason(StrEnum):
     STARTS_WITH_PUNCTUATION = "starts_with_punctuation"
     STARTS_WITH_NON_ASCII = "starts_with_non_ascii"
     NEAR_DUPLICATE = "near_duplicate"
+    # What an evolution of it is like.
+    NO_INFORMATION_GAIN = "no_information_gain"
+    LEAKED_PROMPT = "leaked_prompt"
+    TOO_FEW_ADDED_WORDS = "too_few_added_words"
+    TOO_MANY_ADDED_WORDS = "too_many_added_words"
+    REFUSAL = "refusal"
+    NO_CONTENT = "no_content"
+    REFUSED_BY_SERVER = "refused_by_server"
     # What the instances are like.
     EMPTY_OUTPUT = "empty_output"
     OUTPUT_IS_INPUT = "output_is_input"
@@ -42,6 +50,7 @@ class Reason(StrEnum):
     PARENT_DROPPED = "parent_dropped"
     # Not a drop.
     PASSED = "passed"
+    UNCLEAR_JUDGEMENT = "unclear_judgement"
 
 
 class Record(BaseModel):
@@ -197,8 +206,15 @@ class Generate(Protocol):
     """
 
     async def __call__(
-        self, prompt: Rendered, sampling: Sampling, *, answer_schema: dict[str, JsonValue] | None = None
-    ) -> Completion: ...
+        self,
+        prompt: Rendered,
+        sampling: Sampling,
+        *,
+        answer_schema: dict[str, JsonValue] | None = None,
+        judge: bool = False,
+    ) -> Completion:
+        """The answer; with `judge` that of the model which judges, where the run has one of its own."""
+        ...
 
 
 Rendered = str | tuple[Message, ...]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from selfinstruct.config import RunConfig, build, dump, merge
-from selfinstruct.engine import Asking
+from selfinstruct.engine import Asking, Roles
 from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
 from selfinstruct.runs import RunState, resolve, stored_config
@@ -33,7 +33,7 @@ class Verifier:
         self._ledger = ledger
         self._config = stored_config(ledger)
         self._state = RunState(self._config, ledger.seeds(), ledger.prompts(), target=None)
-        self._model = ledger.fact("model") or ""
+        self._roles = Roles.of(self._config, ledger.fact("model") or "", ledger.fact("judge"))
         self._filtered = ledger.fact(FILTERED_FROM) is not None
         self._jobs = {stored.job.number: stored for stored in ledger.jobs()}
         self._dropped: set[str] = set()
@@ -90,7 +90,7 @@ class Verifier:
     async def _settle(self, event: Event) -> AsyncIterator[str]:
         job = self._job(event)
         try:
-            drafts = await perform(self._state, self._ledger, self._model, job)
+            drafts = await perform(self._state, self._ledger, self._roles, job)
         except Unanswered as missing:
             yield f"job {job.number}: settled, but {missing}"
             return
@@ -128,7 +128,7 @@ _STATES = {"plan": "planned", "retry": "planned", "settle": "settled", "fail": "
 """What each event makes of its job."""
 
 
-async def perform(state: RunState, ledger: Ledger, model: str, job: Job) -> list[Draft]:
+async def perform(state: RunState, ledger: Ledger, roles: Roles, job: Job) -> list[Draft]:
     """The drafts of a job, made of its stored answers.
 
     Raises:
@@ -136,13 +136,13 @@ async def perform(state: RunState, ledger: Ledger, model: str, job: Job) -> list
         Refused: as the job met it.
     """
 
-    async def answer(job: Job, request: Request, text: str, nth: int) -> Completion:
+    async def answer(job: Job, request: Request, text: str, nth: int, judge: bool) -> Completion:
         completion = ledger.completion(answer_key(job.number, text, nth))
         if completion is None:
             raise Unanswered(f"no answer is stored to its request {text:.80}…")
         return completion
 
-    return await state.recipe.perform(job, Asking(job, model, state.config.backend.extra, answer))
+    return await state.recipe.perform(job, Asking(job, roles, answer))
 
 
 def _as_stored(ledger: Ledger, stored: StoredDraft) -> dict[str, Any]:

@@ -39,9 +39,21 @@ def find(relative: str, first: Path | None = None) -> Path:
     Raises:
         ConfigError: it is nowhere.
     """
-    inside = Path(*Path(relative).parts[1:])
-    candidates = [*([first / inside] if first else []), *(root / relative for root in roots())]
+    candidates = _candidates(relative, first)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise ConfigError(f"{relative}: not found in {', '.join(str(c.parent) for c in candidates)}")
+
+
+def names(pattern: str, first: Path | None = None) -> list[str]:
+    """The names of the files that `find` would find for a pattern such as `prompts/alpaca/*.chat.md`, without what
+    follows the star."""
+    end = pattern.partition("*")[2]
+    folders = {candidate.parent for candidate in _candidates(pattern, first)}
+    return sorted({path.name.removesuffix(end) for folder in folders for path in folder.glob(f"*{end}")})
+
+
+def _candidates(relative: str, first: Path | None) -> list[Path]:
+    inside = Path(*Path(relative).parts[1:])
+    return [*([first / inside] if first else []), *(root / relative for root in roots())]

@@ -18,23 +18,27 @@ from typing import Any, NamedTuple
 from selfinstruct.config import (
     DEFAULT_CONCURRENCY,
     MAY_CHANGE,
+    BackendConfig,
+    Dialect,
     RecipeConfig,
     RunConfig,
     build,
     dialect_of,
     differences,
     dump,
+    judge_of,
     merge,
 )
-from selfinstruct.errors import ConfigError, RunError
+from selfinstruct.errors import ConfigError, RunError, SourceError
 from selfinstruct.filters import open_filter
 from selfinstruct.filters import resolve as resolve_filter
 from selfinstruct.prompts import compile_texts, read_texts
-from selfinstruct.recipes import module_of, open_recipe, options_of
+from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
 from selfinstruct.recipes.base import Pool, Setting
 from selfinstruct.records import Draft, Job, Outcome, Reason, Sample, Seed, Verdict
 from selfinstruct.resources import find
-from selfinstruct.seeds import load_seeds, require_enough
+from selfinstruct.seeds import load_seeds
+from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
 
 SEED_STAGE = "seed"
@@ -64,39 +68,83 @@ def read(config: RunConfig, model: str = "") -> Told:
         ConfigError, SourceError, PromptError: something is missing, wrong or contradictory.
     """
     path = Path(config.seeds) if config.seeds else find("seeds/tasks.jsonl")
-    seeds = load_seeds(path)
+    seeds = source(path)
     config = resolve(config, seeds, model)
-    options = options_of(config.recipe)
-    usable = [seed for seed in seeds if seed.instances] if config.recipe.name == "alpaca" else seeds
-    require_enough(usable, options.demonstrations, path)
+    module_of(config.recipe.name).require(options_of(config.recipe), seeds, path)
+    told = Told(config, seeds, prompts_of(config, Path(config.prompts) if config.prompts else None))
+    # A recipe may refuse what its prompts say of themselves: better before anything is begun.
+    open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
+    return told
+
+
+def source(path: Path) -> list[Seed]:
+    """The seeds in a file or folder; of a run the tasks that it kept.
+
+    Of an evolution these are the members that live: those from which nothing that was kept has been evolved.
+
+    Raises:
+        SourceError: the file cannot be read, a row is no seed, or the run has kept nothing.
+        RunError: the run cannot be read.
+    """
+    if not (path / LEDGER).is_file():
+        return load_seeds(path)
+    with Ledger.open(path) as ledger:
+        stage = task_stage(stored_config(ledger).recipe.name)
+        kept = [stored.sample for stored in ledger.drafts("d.kept AND d.stage = ?", stage)]
+        parents = {sample.meta.get("parent") for sample in kept} - {None}
+        tasks: list[Seed | Sample] = [*(ledger.seeds() if parents else ()), *kept]
+    live = [_seed_of(path.resolve().name, task) for task in tasks if task.id not in parents]
+    if not live:
+        raise SourceError(f"{path}: this run has kept no task yet; continue it first")
+    return live
+
+
+def _seed_of(run: str, task: Seed | Sample) -> Seed:
+    """A task of another run as a seed of this one; its id names the run, for ids of drafts are alike in all runs."""
+    return Seed(id=f"{run}/{task.id}", instruction=task.instruction, instances=task.instances)
+
+
+def prompts_of(config: RunConfig, folder: Path | None) -> dict[str, str]:
+    """The text of each prompt that a resolved configuration asks for, those of the judge in its dialect.
+
+    Raises:
+        PromptError, ConfigError: see `read_texts`.
+    """
+    module, recipe = module_of(config.recipe.name), config.recipe.name
+    judge = judge_of(config) or config.backend
+    names = module.prompts(options_of(config.recipe))
     assert config.backend.dialect is not None
-    names = module_of(config.recipe.name).PROMPTS
-    folder = Path(config.prompts) if config.prompts else None
-    return Told(config, seeds, read_texts(config.recipe.name, names, config.backend.dialect, folder))
+    assert judge.dialect is not None
+    judging = [name for name in names if name in module.JUDGE_PROMPTS]
+    writing = [name for name in names if name not in module.JUDGE_PROMPTS]
+    texts = read_texts(recipe, writing, config.backend.dialect, folder)
+    return texts | read_texts(recipe, judging, judge.dialect, folder)
 
 
 def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunConfig:
     """The configuration with every default filled in: what lies in the run's folder and can be run again."""
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
-    extra = dict(backend.extra)
-    if backend.kind == "vllm" and dialect == "chat":
-        # Models that think before they answer would spend the whole answer on it; others do not know the word.
-        extra.setdefault("chat_template_kwargs", {"enable_thinking": False})
-    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
-    options = options_of(config.recipe)
+    options, module = options_of(config.recipe), module_of(config.recipe.name)
     recipe = RecipeConfig(name=config.recipe.name, **options.model_dump(mode="json", exclude_none=True))
+    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
+    judge = judge_of(config)
+    if judge is not None and not module.JUDGE_PROMPTS:
+        raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
+        "n": config.n or module.TARGET,
         "recipe": recipe,
         "window": (config.window or 8 * concurrency) if config.ordered else None,
-        "backend": backend.model_copy(update={"dialect": dialect, "concurrency": concurrency, "extra": extra}),
+        "backend": _resolved(backend, dialect).model_copy(update={"concurrency": concurrency}),
+        "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
         "filters": _filters(config, seeds),
     }
     name = backend.model or "this model"
-    if getattr(options, "strict", False) and dialect == "chat":
+    if options.strict and dialect != module.PUBLISHED_DIALECT:
+        asks = {"completion": "reads completions", "chat": "asks in chat"}
         raise ConfigError(
-            f"recipe.strict: the published code reads completions, but {name} is asked in chat; "
-            "add --dialect completion, or leave strict out"
+            f"recipe.strict: the published code {asks[module.PUBLISHED_DIALECT]}, but {name} {_ASKED[dialect]}; "
+            f"add --dialect {module.PUBLISHED_DIALECT}, or leave strict out"
         )
     if backend.structured and dialect == "completion":
         raise ConfigError(
@@ -105,12 +153,24 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     return config.model_copy(update=filled)
 
 
+_ASKED: dict[Dialect, str] = {"chat": "is asked in chat", "completion": "takes completions"}
+
+
+def _resolved(backend: BackendConfig, dialect: Dialect) -> BackendConfig:
+    extra = dict(backend.extra)
+    if backend.kind == "vllm" and dialect == "chat":
+        # Models that think before they answer would spend the whole answer on it; others do not know the word.
+        extra.setdefault("chat_template_kwargs", {"enable_thinking": False})
+    return backend.model_copy(update={"dialect": dialect, "extra": extra})
+
+
 def _filters(config: RunConfig, seeds: Sequence[Seed]) -> dict[str, Any]:
     options = options_of(config.recipe)
     defaults = module_of(config.recipe.name).filter_defaults(options)
     if not options.strict and _foreign_share(seeds) > FOREIGN_SHARE:
         for name, setting in (("rouge", {"tokenizer": "unicode"}), ("validity", {"words": "unicode"})):
-            defaults[name] = merge(setting, defaults.get(name, {}))
+            if name in defaults:
+                defaults[name] = merge(setting, defaults[name])
     return {name: resolve_filter(name, settings) for name, settings in merge(defaults, config.filters).items()}
 
 
@@ -119,17 +179,19 @@ def _foreign_share(seeds: Iterable[Seed]) -> float:
     return sum(not char.isascii() for char in letters) / max(1, len(letters))
 
 
-def begin(folder: Path, told: Told, model: str) -> Ledger:
+def begin(folder: Path, told: Told, model: str, judge: str = "") -> Ledger:
     """A new run in `folder`: its ledger, and its configuration for people to read.
 
     Args:
         model: the model's name as the backend resolved it.
+        judge: that of a judge of its own.
 
     Raises:
         RunError: the folder cannot be written.
     """
     config = dump(told.config)
     facts = {"config": json.dumps(config), "version": version("selfinstruct"), "model": model}
+    facts |= {"judge": judge} if judge else {}
     ledger = Ledger.create(folder, facts=facts, seeds=told.seeds, prompts=told.prompts, target=told.config.n)
     write_config(folder, told.config)
     return ledger
@@ -170,9 +232,9 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     wanted = resolve(asked, seeds)
     for key, old, new in _fixed_differences(stored, wanted):
         raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
-    if given.get("seeds") and load_seeds(Path(given["seeds"])) != seeds:
-        raise _another_run(ledger, f"other seeds than {given['seeds']}")
-    if given.get("prompts") and _prompts(wanted, given["prompts"]) != ledger.prompts():
+    if given.get("seeds") and source(Path(given["seeds"])) != seeds:
+        raise _another_run(ledger, f"other seeds than are in {given['seeds']} now")
+    if given.get("prompts") and prompts_of(wanted, Path(given["prompts"])) != ledger.prompts():
         raise _another_run(ledger, f"other prompts than {given['prompts']}")
     return wanted
 
@@ -187,11 +249,6 @@ def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[s
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
     cure = "leave it out, or begin another run with --run"
     return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
-
-
-def _prompts(config: RunConfig, folder: str) -> dict[str, str]:
-    assert config.backend.dialect is not None
-    return read_texts(config.recipe.name, module_of(config.recipe.name).PROMPTS, config.backend.dialect, Path(folder))
 
 
 # -- state ------------------------------------------------------------------------------------------------------------
@@ -234,6 +291,9 @@ class RunState:
         """Settled jobs in a row, up to now, that kept nothing."""
         self.tallies = {stage: Tally() for stage in self.recipe.stages}
         self._filters = {name: open_filter(name, settings) for name, settings in config.filters.items()}
+        own = module_of(config.recipe.name).filter_defaults(options_of(config.recipe))
+        self._further = tuple(name for name in self._filters if name not in own)
+        """Filters that only the person named; they judge tasks."""
         for seed in seeds:
             self._remember(Sample(id=seed.id, stage=SEED_STAGE, instruction=seed.instruction, instances=seed.instances))
 
@@ -247,6 +307,7 @@ class RunState:
         last = state.recipe.stages[-1]
         state.tasks = ledger.count("drafts", f"kept AND stage = '{last}'")
         state.jobs = ledger.last_job()
+        state.pool.planned = ledger.count("jobs", "after IS NULL")
         state._count(ledger, last)
         return state
 
@@ -255,22 +316,38 @@ class RunState:
         """Whether as many tasks are kept as were asked for."""
         return self.target is not None and self.tasks >= self.target
 
-    def chain(self, stage: str) -> tuple[str, ...]:
-        """The filters that judge drafts of a stage: the recipe's, and at the last stage those that only the person
-        named."""
-        own = self.recipe.filters.get(stage, ())
-        named = {name for names in self.recipe.filters.values() for name in names}
-        further = [name for name in self._filters if name not in named] if stage == self.recipe.stages[-1] else []
-        return (*own, *further)
+    @property
+    def count(self) -> str:
+        """How many tasks are kept, for a person."""
+        return f"{self.tasks} tasks kept" if self.target is None else f"{self.tasks} of {self.target} tasks kept"
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more can be planned from the pool."""
+        return self._next() is None
+
+    @property
+    def extent(self) -> int | None:
+        """Jobs of the first stage that the seeds make, to the end; None where there is no end."""
+        return self.recipe.extent(len(self.pool.seeds))
+
+    @property
+    def first_stage_done(self) -> int:
+        """Jobs of the first stage that were settled, or failed."""
+        return self.tallies[self.recipe.stages[0]].done
 
     def plan(self) -> Job | None:
         """The next job from the pool; its randomness comes from the run's seed and its number alone."""
+        job = self._next()
+        if job is not None:
+            self.jobs = job.number
+            self.pool.planned += 1
+        return job
+
+    def _next(self) -> Job | None:
         number = self.jobs + 1
         plan = self.recipe.plan(self.pool, Random(f"{self.config.seed}:{number}"))
-        if plan is None:
-            return None
-        self.jobs = number
-        return Job(number, *plan)
+        return None if plan is None else Job(number, *plan)
 
     def settle(self, job: Job, drafts: Sequence[Draft]) -> tuple[list[Outcome], list[Job]]:
         """Judge the drafts of a job one by one, each against the pool that the one before left, and plan what follows.
@@ -311,7 +388,8 @@ class RunState:
         return Outcome(id, draft, verdicts, sample)
 
     def value(self, stage: str) -> float:
-        """How many tasks a job of this stage may be expected to bring, with all that follows from it.
+        """How many tasks a job of this stage may be expected to bring, with what follows from it in later stages; a
+        return to an earlier stage, another round, is not counted.
 
         The recipe's own expectation counts as one job, so that a stage without history has one too.
         """
@@ -329,7 +407,9 @@ class RunState:
         if draft.stage == self.recipe.stages[-1] and self.complete:
             yield Verdict(filter="target", keep=False, reason=Reason.SURPLUS)
             return
-        chain = self.chain(draft.stage)
+        chain = self.recipe.filters(draft)
+        if draft.stage == self.recipe.stages[-1]:
+            chain += self._further
         if not chain:
             yield Verdict(filter="none", keep=True)
         for name in chain:

@@ -20,11 +20,12 @@ from selfinstruct.config import Dialect
 from selfinstruct.errors import PromptError, UserError
 from selfinstruct.prompts import Prompt, compile_texts, read_texts
 from selfinstruct.recipes import module_of
+from selfinstruct.recipes.evol_instruct import CODE, GENERAL
 from selfinstruct.records import Message, Rendered
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "prompts"
-FILES = sorted(path.relative_to(ROOT / "prompts") for path in (ROOT / "prompts").glob("*/*.md"))
+FILES = sorted(path.relative_to(ROOT / "prompts") for path in (ROOT / "prompts").rglob("*.md"))
 DIALECTS: tuple[Dialect, ...] = ("completion", "chat")
 
 TASKS = [
@@ -33,7 +34,8 @@ TASKS = [
 ]
 VALUES: dict[str, Any] = {
     "instruction": "Say whether it is late.", "wanted": 5, "next_number": 3, "last_number": 20, "structured": False,
-    "demonstrations": ["Name a river.", "Count the words."],
+    "demonstrations": ["Name a river.", "Count the words."], "fewest": 10, "most": 20, "data_format": "an SQL table",
+    "first": "Name a river.", "second": "Name a river that crosses a border.",
 }  # fmt: skip
 
 
@@ -75,8 +77,12 @@ def test_no_golden_rendering_is_of_a_prompt_that_is_gone() -> None:
 def test_every_shipped_file_is_a_prompt_of_a_recipe() -> None:
     expected = {
         Path(recipe, f"{name}.{dialect}.md")
-        for recipe in ("self-instruct", "alpaca")
-        for name in module_of(recipe).PROMPTS
+        for recipe, options in (
+            ("self-instruct", {}),
+            ("alpaca", {}),
+            ("evol-instruct", {"operators": [*GENERAL, *CODE]}),
+        )
+        for name in module_of(recipe).prompts(module_of(recipe).Options(**options))
         for dialect in DIALECTS
     }
     assert set(FILES) == expected
@@ -86,7 +92,7 @@ def test_every_shipped_file_is_a_prompt_of_a_recipe() -> None:
 def test_a_shipped_prompt_says_what_it_is_for_and_where_its_method_comes_from(path: Path) -> None:
     front = Prompt((ROOT / "prompts" / path).read_text(encoding="utf-8"), where=str(path)).front
     assert front.purpose.endswith(".")
-    assert front.source.startswith(("Self-Instruct", "Stanford Alpaca"))
+    assert front.source.startswith(("Self-Instruct", "Stanford Alpaca", "Evol-Instruct", "WizardCoder"))
 
 
 # -- what models wrote

@@ -9,14 +9,16 @@ from selfinstruct.cli.prices import told as told_cost
 from selfinstruct.cli.terminal import visible
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
-from selfinstruct.recipes.base import Pool, Setting
+from selfinstruct.recipes.base import Pool, Recipe, Setting
 from selfinstruct.records import Completion, Job, Rendered, Sampling
 from selfinstruct.runs import Told
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text, roughly; enough for an estimate."""
 ANSWER_SHARE = 0.25
-"""How much of its room an answer takes, roughly (docs/lab.md)."""
+"""How much of its room an answer of the first stage takes, roughly (docs/lab.md)."""
+LATER_ANSWER = 90
+"""Tokens of an answer of a later stage, roughly."""
 
 
 class _Asked(Exception):
@@ -39,7 +41,9 @@ def _first_request(told: Told) -> _Asked:
     plan = recipe.plan(Pool(told.seeds), Random(f"{told.config.seed}:1"))
     assert plan is not None
 
-    async def generate(prompt: Rendered, sampling: Sampling, *, answer_schema: object = None) -> Completion:
+    async def generate(
+        prompt: Rendered, sampling: Sampling, *, answer_schema: object = None, judge: bool = False
+    ) -> Completion:
         raise _Asked(prompt, sampling)
 
     try:
@@ -59,25 +63,34 @@ def _shown(prompt: Rendered) -> str:
 
 def _estimate(told: Told, asked: _Asked) -> str:
     config = told.config
-    tasks = float(config.n)
     recipe = open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
-    lines: list[str] = []
-    requests = tokens_in = tokens_out = 0.0
-    for stage in reversed(recipe.stages):
-        jobs = tasks / recipe.expected[stage]
-        asks = 2 if stage == "instances" else 1
-        prompt = _tokens(asked.prompt) if stage == recipe.stages[0] else _tokens_of(told, "input_first")
-        room = asked.sampling.max_tokens or 512 if stage == recipe.stages[0] else 350
-        requests += jobs * asks
-        tokens_in += jobs * asks * prompt
-        tokens_out += jobs * room * ANSWER_SHARE
-        lines.insert(0, f"  {stage}: about {max(1.0, jobs):,.0f} jobs, {recipe.expected[stage]:g} kept from each")
-        tasks = jobs
+    jobs = _jobs(recipe, config.n, len(told.seeds))
+    first, later = recipe.stages[0], sum(jobs[stage] * recipe.requests[stage] for stage in recipe.stages[1:])
+    tokens_in = jobs[first] * _tokens(asked.prompt) + later * _tokens_of_others(told)
+    tokens_out = jobs[first] * (asked.sampling.max_tokens or 512) * ANSWER_SHARE + later * LATER_ANSWER
     price = cost(config.backend, config.backend.model, int(tokens_in), int(tokens_out))
     by = f"{config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect)"
-    head = f"Estimate for {config.n:,} tasks with {by}, by experience with small models:"
-    totals = f"  about {requests:,.0f} requests, {tokens_in:,.0f} tokens in, {tokens_out:,.0f} out; {told_cost(price)}"
-    return "\n".join([head, *lines, totals, "Nothing was asked."])
+    wanted = f"{config.n:,} tasks" if config.n else f"all tasks that {len(told.seeds):,} seeds make"
+    lines = [f"Estimate for {wanted} with {by}, by experience with small models:"]
+    lines += [
+        f"  {stage}: about {max(1.0, jobs[stage]):,.0f} jobs, {recipe.expected[stage]:g} kept from each"
+        for stage in recipe.stages
+    ]
+    requests = f"  about {jobs[first] * recipe.requests[first] + later:,.0f} requests"
+    totals = f"{requests}, {tokens_in:,.0f} tokens in, {tokens_out:,.0f} out; {told_cost(price)}"
+    return "\n".join([*lines, totals, "Nothing was asked."])
+
+
+def _jobs(recipe: Recipe, target: int | None, seeds: int) -> dict[str, float]:
+    """Jobs of each stage: backward from the tasks wanted, or forward from the seeds."""
+    brought = 1.0
+    for stage in recipe.stages:
+        brought *= recipe.expected[stage]
+    first = float(recipe.extent(seeds) or 0) if target is None else target / brought
+    jobs = {}
+    for stage in recipe.stages:
+        jobs[stage], first = first, first * recipe.expected[stage]
+    return jobs
 
 
 def _tokens(prompt: Rendered) -> float:
@@ -85,5 +98,7 @@ def _tokens(prompt: Rendered) -> float:
     return len(text) / CHARACTERS_PER_TOKEN
 
 
-def _tokens_of(told: Told, name: str) -> float:
-    return len(told.prompts.get(name, "")) / CHARACTERS_PER_TOKEN
+def _tokens_of_others(told: Told) -> float:
+    """Of a prompt of a later stage, on average."""
+    later = list(told.prompts.values())[1:]
+    return sum(map(len, later)) / CHARACTERS_PER_TOKEN / max(1, len(later))

@@ -39,7 +39,7 @@ def _list(outputs: Path, as_json: bool) -> int:
     elif not found:
         print(f"no runs under {outputs} yet; `selfinstruct generate` begins one")
     for facts in [] if as_json else found:
-        print(facts.get("error") or f"{facts['run']}: {facts['kept']} of {facts['target']} kept, {facts['state']}")
+        print(facts.get("error") or f"{facts['run']}: {_kept(facts)} kept, {facts['state']}")
     return 0
 
 
@@ -62,9 +62,23 @@ def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     config = stored_config(ledger)
     stage = task_stage(config.recipe.name)
     kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stage)[0][0]
-    state = "filtered copy" if ledger.fact("filtered_from") else "complete" if kept >= ledger.target() else "unfinished"
     return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": kept,
-            "target": ledger.target(), "state": state}  # fmt: skip
+            "target": ledger.target(), "state": _state(ledger, kept)}  # fmt: skip
+
+
+def _state(ledger: Ledger, kept: int) -> str:
+    if ledger.fact("filtered_from"):
+        return "filtered copy"
+    target = ledger.target()
+    if target is not None:
+        return "complete" if kept >= target else "unfinished"
+    # All is wanted that the seeds make: each is planned once.
+    left = ledger.count("seeds") - ledger.count("jobs", "after IS NULL") + ledger.count("jobs", "state = 'planned'")
+    return "unfinished" if left else "complete"
+
+
+def _kept(facts: dict[str, Any]) -> str:
+    return f"{facts['kept']}" if facts["target"] is None else f"{facts['kept']} of {facts['target']}"
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
@@ -99,7 +113,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
 def _told(facts: dict[str, Any]) -> str:
     from selfinstruct.cli.prices import told
 
-    lines = [f"{facts['run']}: {facts['kept']} of {facts['target']} tasks kept, {facts['state']}",
+    lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
              f"  recipe {facts['recipe']}, model {facts['model']}"]  # fmt: skip
     lines += [f"  {d['stage']}: {d['drafts']} drafts, {d['kept']} kept" for d in facts["drafts"]]
     lines += [f"    dropped {d['count']} × {d['reason']} ({d['filter']}, {d['stage']})" for d in facts["drops"]]

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 
 import click
 
-from selfinstruct.cli import check, dedup, generate, look, publish, refine, seeds
+from selfinstruct.cli import check, dedup, evolve, generate, look, publish, refine, seeds
 from selfinstruct.cli.terminal import one_line
 from selfinstruct.errors import UserError
 
@@ -19,6 +19,7 @@ EPILOG = """\b
 Examples:
   selfinstruct generate                                     try it: embedded model, no key, no GPU
   selfinstruct generate --seeds my.jsonl -n 50000 --backend vllm --model Qwen/Qwen3-8B
+  selfinstruct evolve self-instruct-embedded                make what is kept harder and rarer
   selfinstruct status                                       the runs under outputs/
 """
 
@@ -41,7 +42,7 @@ def cli() -> None:
 
 
 for command in (
-    generate.generate, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
+    generate.generate, evolve.evolve, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
     publish.export, dedup.dedup, seeds.seeds, check.check,
 ):  # fmt: skip
     cli.add_command(command)

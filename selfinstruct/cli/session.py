@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
@@ -72,11 +72,8 @@ class Session:
             ledger.reconfigure(json.dumps(dump(config)), config.n)
             write_config(self.folder, config)
             state = RunState.load(ledger, config)
-            if state.complete:
-                self._say(f"{self.folder} is complete: {state.tasks} tasks kept. -n {2 * state.tasks} would extend it.")
-                if self._as_json:
-                    JsonLines().see(Ended("complete", state.tasks))
-                return self._finish("complete", state, ledger)
+            if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
+                return self._already(state, ledger)
             return asyncio.run(self._continue(state, ledger))
 
     def retry(self) -> int:
@@ -89,35 +86,67 @@ class Session:
             self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
             return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, again))
 
+    def _already(self, state: RunState, ledger: Ledger) -> int:
+        """Say that nothing is left to do, and export again."""
+        more = f"-n {2 * state.tasks} would extend it" if state.extent is None else "nothing is left to evolve"
+        ending: Ending = "complete" if state.complete or state.target is None else "exhausted"
+        if ending == "complete":
+            self._say(f"{self.folder} is complete: {state.tasks} tasks kept; {more}.")
+        if self._as_json:
+            JsonLines().see(Ended(ending, state.tasks))
+        return self._finish(ending, state, ledger)
+
     # -- driving ------------------------------------------------------------------------------------------------------
 
     async def _begin(self, config: RunConfig, told: Told) -> int:
         with self._watch(told.config) as watcher:
-            async with open_backend(told.config.backend, folder=self.folder, notice=watcher.note) as backend:
+            async with self._backends(told.config, watcher) as (backend, judge):
                 if backend.model != told.config.backend.model and config.backend.dialect is None:
                     # Only now is it known who answers, and so which prompts suit.
                     told = read(config, backend.model)
-                with begin(self.folder, told, backend.model) as ledger:
+                with begin(self.folder, told, backend.model, judge.model if judge else "") as ledger:
                     state = RunState.load(ledger, told.config)
-                    engine = self._engine(state, ledger, backend, backend.model)
+                    engine = self._engine(state, ledger, backend, judge)
                     return await self._drive(engine, ledger, watcher)
 
     async def _continue(self, state: RunState, ledger: Ledger, again: Collection[int] | None = None) -> int:
         with self._watch(state.config) as watcher:
-            async with open_backend(state.config.backend, folder=self.folder, notice=watcher.note) as backend:
-                model = ledger.fact("model") or ""
-                if backend.model != model:
-                    served = f"{backend.model!r} is served; begin another run with --run"
-                    raise ConfigError(f"{self.folder}: begun with model {model!r}, but {served}")
-                engine = self._engine(state, ledger, backend, model, again)
+            async with self._backends(state.config, watcher) as (backend, judge):
+                self._check_same("model", backend, ledger)
+                if judge is not None:
+                    self._check_same("judge", judge, ledger)
+                engine = self._engine(state, ledger, backend, judge, again)
                 return await self._drive(engine, ledger, watcher)
 
+    @asynccontextmanager
+    async def _backends(self, config: RunConfig, watcher: Watcher) -> AsyncIterator[tuple[Backend, Backend | None]]:
+        """Who writes, and who judges where that is somebody else."""
+        async with AsyncExitStack() as stack:
+            opened = [
+                await stack.enter_async_context(open_backend(one, folder=self.folder, notice=watcher.note))
+                for one in (config.backend, config.judge)
+                if one is not None
+            ]
+            yield opened[0], opened[1] if len(opened) > 1 else None
+
+    def _check_same(self, role: str, backend: Backend, ledger: Ledger) -> None:
+        model = ledger.fact(role) or ""
+        if backend.model != model:
+            served = f"{backend.model!r} is served; begin another run with --run"
+            raise ConfigError(f"{self.folder}: begun with {role} {model!r}, but {served}")
+
     def _engine(
-        self, state: RunState, ledger: Ledger, backend: Backend, model: str, again: Collection[int] | None = None
+        self,
+        state: RunState,
+        ledger: Ledger,
+        backend: Backend,
+        judge: Backend | None,
+        again: Collection[int] | None = None,
     ) -> Engine:
         config = state.config.backend
         ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        return Engine(state, ledger, backend, model=model, grace=0.0 if ours else GRACE, again=again)
+        grace = 0.0 if ours else GRACE
+        return Engine(state, ledger, backend, model=backend.model, judge=judge, grace=grace, again=again)
 
     async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
         ended: Ended | None = None
@@ -138,11 +167,9 @@ class Session:
         written = export(ledger, state.recipe.stages[-1], state.config.formats, self.folder / "export")
         failed = ledger.count("jobs", "state = 'failed'")
         if ending == "interrupted":
-            self._say(
-                f"{self.folder}: interrupted with {state.tasks} of {state.target} kept; the same command continues it"
-            )
+            self._say(f"{self.folder}: interrupted with {state.count}; the same command continues it")
         if ending == "exhausted" and not retry_only:
-            self._say(f"{self.folder}: nothing more can be planned; {state.tasks} of {state.target} kept")
+            self._say(f"{self.folder}: nothing more can be planned; {state.count}")
         if failed:
             jobs = "1 job" if failed == 1 else f"{failed} jobs"
             self._say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
@@ -217,5 +244,6 @@ def _check_names(config: RunConfig) -> None:
     """Raise ConfigError for a format or a backend that there is not, before anything is begun."""
     for name in config.formats:
         open_export(name)
-    if config.backend.kind not in kinds():
-        raise unknown_name("backend", config.backend.kind, kinds())
+    for backend in (config.backend, config.judge):
+        if backend is not None and backend.kind not in kinds():
+            raise unknown_name("backend", backend.kind, kinds())

@@ -143,7 +143,7 @@ class Progress:
         self.faults: Counter[str] = Counter()
         self.model = ledger.fact("model") or ""
         self.began = time.monotonic()
-        self._tasks_before = self.state.tasks
+        self._before = self.goal[0]
         self._tokens: deque[tuple[float, int]] = deque()
         self.latest = ""
 
@@ -175,11 +175,26 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the target at the pace of this session, once it has one."""
-        gained, elapsed = self.state.tasks - self._tasks_before, time.monotonic() - self.began
-        if not gained or self.state.target is None:
-            return None
-        return (self.state.target - self.state.tasks) * elapsed / gained
+        """Seconds to the end at the pace of this session, once it has one."""
+        done, whole = self.goal
+        gained, elapsed = done - self._before, time.monotonic() - self.began
+        return (whole - done) * elapsed / gained if gained else None
+
+    @property
+    def goal(self) -> tuple[int, int]:
+        """How much is done of how much: tasks kept of the target, or jobs of the first stage where all are wanted."""
+        state = self.state
+        if state.target is not None:
+            return min(state.tasks, state.target), state.target
+        return state.first_stage_done, state.extent or 0
+
+    @property
+    def told_goal(self) -> str:
+        """How much is done of how much, for a person."""
+        done, whole = self.goal
+        if self.state.target is not None:
+            return f"{done} of {whole} tasks kept"
+        return f"{done} of {whole} {self.state.recipe.stages[0]} jobs done, {self.state.tasks} tasks kept"
 
     @property
     def cost(self) -> float | None:
@@ -203,7 +218,7 @@ class Plain(Quiet):
         """Begin to count."""
         self._progress = Progress(engine, ledger)
         state = engine.state
-        self.note(f"{self._folder}: {state.tasks} of {state.target} tasks kept; model {self._progress.model}")
+        self.note(f"{self._folder}: {state.count}; model {self._progress.model}")
 
     def see(self, event: Event) -> None:
         """Count, and say so when it is time."""
@@ -223,7 +238,7 @@ class Plain(Quiet):
         if isinstance(event, Failed):
             return f"job {event.job.number} failed: {event.kind}: {event.message}"
         parts = [
-            f"{p.state.tasks}/{p.state.target} kept",
+            p.told_goal,
             f"{p.drops.total()} dropped",
             f"{p.engine.in_flight} in flight",
         ]
@@ -294,8 +309,8 @@ class Panel(Quiet):
         row.add_column(ratio=1)
         row.add_column(no_wrap=True, justify="right")
         left = "" if p.remaining is None or p.state.complete else f"about {duration(p.remaining)} left"
-        bar = ProgressBar(total=p.state.target, completed=min(p.state.tasks, p.state.target or 0))
-        row.add_row(f"[bold]{p.state.tasks}[/] of {p.state.target} tasks kept", bar, left)
+        done, whole = p.goal
+        row.add_row(f"[bold]{p.told_goal}[/]", ProgressBar(total=whole, completed=done), left)
         return row
 
     def _facts(self) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Filters by name: `validity`, `rouge`, `instances`, and those of others by entry point.
+"""Filters by name: `validity`, `rouge`, `instances`, `elimination`, and those of others by entry point.
 
 A package adds a filter by an entry point in the group `selfinstruct.filters`: the name of the filter, and a module or
 object with `Settings` (a pydantic model) and `open(settings) -> Filter`.
@@ -18,7 +18,7 @@ from selfinstruct.plugins import Registry
 FILTERS = Registry(
     "filter",
     "selfinstruct.filters",
-    {name: f"selfinstruct.filters.{name}" for name in ("validity", "rouge", "instances")},
+    {name: f"selfinstruct.filters.{name}" for name in ("validity", "rouge", "instances", "elimination")},
 )
 
 

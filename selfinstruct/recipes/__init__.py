@@ -1,22 +1,25 @@
-"""Recipes by name: `self-instruct`, `alpaca`, and those of others by entry point.
+"""Recipes by name: `self-instruct`, `alpaca`, `evol-instruct`, and those of others by entry point.
 
-A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a module or object with
-`Options` (a pydantic model), `STAGES`, `PROMPTS` (names of its prompt files), `filter_defaults(options)` and
-`open(options, setting)`.
+A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a module or object that is
+a `base.RecipeModule`.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from selfinstruct.config import RecipeConfig, build
 from selfinstruct.plugins import Registry
-from selfinstruct.recipes.base import Recipe, Setting
+from selfinstruct.recipes.base import Recipe, RecipeModule, RecipeOptions, Setting
 
 RECIPES = Registry(
     "recipe",
     "selfinstruct.recipes",
-    {"self-instruct": "selfinstruct.recipes.self_instruct", "alpaca": "selfinstruct.recipes.alpaca"},
+    {
+        "self-instruct": "selfinstruct.recipes.self_instruct",
+        "alpaca": "selfinstruct.recipes.alpaca",
+        "evol-instruct": "selfinstruct.recipes.evol_instruct",
+    },
 )
 
 
@@ -25,21 +28,21 @@ def names() -> list[str]:
     return RECIPES.names()
 
 
-def module_of(name: str) -> Any:
-    """The module of a recipe: its `Options`, `PROMPTS`, `filter_defaults` and `open`.
+def module_of(name: str) -> RecipeModule:
+    """The module of a recipe.
 
     Raises:
         ConfigError: no such recipe; the message lists the known ones.
     """
-    return RECIPES.load(name)
+    return cast("RecipeModule", RECIPES.load(name))
 
 
 def task_stage(name: str) -> str:
     """The last stage of a recipe: the one whose kept drafts are the tasks that `-n` counts."""
-    return str(module_of(name).STAGES[-1])
+    return module_of(name).STAGES[-1]
 
 
-def options_of(config: RecipeConfig) -> Any:
+def options_of(config: RecipeConfig) -> RecipeOptions:
     """The validated options of a configured recipe.
 
     Raises:
@@ -54,4 +57,4 @@ def open_recipe(config: RecipeConfig, setting: Setting) -> Recipe:
     Raises:
         ConfigError: no such recipe, or options that it does not take.
     """
-    return cast("Recipe", module_of(config.name).open(options_of(config), setting))
+    return module_of(config.name).open(options_of(config), setting)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
@@ -19,7 +20,16 @@ from pydantic import Field, JsonValue
 from selfinstruct import parse
 from selfinstruct.config import Section
 from selfinstruct.filters.validity import ALPACA_WORDS
-from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, draw, flawed, with_fewer
+from selfinstruct.recipes.base import (
+    DemonstrationOptions,
+    Pool,
+    SamplingOptions,
+    Setting,
+    draw,
+    flawed,
+    object_schema,
+    with_fewer,
+)
 from selfinstruct.recipes.self_instruct import validity_defaults
 from selfinstruct.records import (
     Completion,
@@ -34,9 +44,12 @@ from selfinstruct.records import (
     Sample,
     Seed,
 )
+from selfinstruct.seeds import require_enough
 
 STAGES = ("tasks",)
-PROMPTS = ("tasks",)
+TARGET = 30
+PUBLISHED_DIALECT = "completion"
+JUDGE_PROMPTS = ()
 
 LAST_NUMBER = 20
 """The number at which the list ends, demonstrations included (`prompt.txt` asks for 20; the stop at 20 leaves 4 to
@@ -64,7 +77,7 @@ class Switches(Section):
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
 
-class Options(RecipeOptions):
+class Options(DemonstrationOptions):
     """Options of the recipe, with the published numbers."""
 
     strict: bool = False
@@ -78,6 +91,16 @@ class Options(RecipeOptions):
     )
     """Drawing tasks."""
     switches: Switches = Switches()
+
+
+def prompts(options: Options) -> tuple[str, ...]:
+    """The names of the prompt files that these options ask for."""
+    return ("tasks",)
+
+
+def require(options: Options, seeds: Sequence[Seed], where: Path) -> None:
+    """Raise SourceError unless a first prompt can be filled with these seeds: whole tasks."""
+    require_enough([seed for seed in seeds if seed.instances], options.demonstrations, where)
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
@@ -103,13 +126,19 @@ class Alpaca:
     stages = STAGES
     pooled = "tasks"
     expected: Mapping[str, float] = {"tasks": 5.0}
+    requests: Mapping[str, float] = {"tasks": 1.0}
 
     def __init__(self, options: Options, setting: Setting) -> None:
         self._options = options
         self._switch = options.switches
         self._setting = setting
-        chain = ("validity", "rouge", "instances") if self._switch.check_instances else ("validity", "rouge")
-        self.filters: Mapping[str, tuple[str, ...]] = {"tasks": chain}
+
+    def filters(self, draft: Draft) -> tuple[str, ...]:
+        """The instruction by its words and against the pool, then its instance."""
+        return ("validity", "rouge", *(("instances",) if self._switch.check_instances else ()))
+
+    def extent(self, seeds: int) -> None:
+        """The seeds are sampled without end."""
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: seeds with an instance, each with its first (and kept tasks when asked for)."""
@@ -182,15 +211,5 @@ def _from_json(found: dict[str, Any]) -> Iterable[parse.Triple]:
 
 
 _TEXT: JsonValue = {"type": "string"}
-_TASK: JsonValue = {
-    "type": "object",
-    "properties": {"instruction": _TEXT, "input": _TEXT, "output": _TEXT},
-    "required": ["instruction", "input", "output"],
-    "additionalProperties": False,
-}
-_SCHEMA: dict[str, JsonValue] = {
-    "type": "object",
-    "properties": {"tasks": {"type": "array", "items": _TASK}},
-    "required": ["tasks"],
-    "additionalProperties": False,
-}
+_TASK = object_schema(instruction=_TEXT, input=_TEXT, output=_TEXT)
+_SCHEMA = object_schema(tasks={"type": "array", "items": _TASK})

@@ -8,10 +8,11 @@ follow    what follows from a job once it is settled: pure
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import JsonValue, model_validator
 
 from selfinstruct.config import BackendConfig, Dialect, Section
 from selfinstruct.errors import Refused
@@ -25,6 +26,8 @@ class Pool:
     def __init__(self, seeds: Sequence[Seed]) -> None:
         self.seeds = seeds
         self.kept: list[Sample] = []
+        self.planned = 0
+        """Jobs planned from it so far: where a recipe that goes through its seeds once has come to."""
 
 
 class Setting(NamedTuple):
@@ -52,8 +55,17 @@ class Recipe(Protocol):
     expected: Mapping[str, float]
     """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at
     the last."""
-    filters: Mapping[str, tuple[str, ...]]
-    """The filters that judge the drafts of each stage, in order."""
+
+    requests: Mapping[str, float]
+    """Requests that a job of each stage makes."""
+
+    def filters(self, draft: Draft) -> tuple[str, ...]:
+        """The filters that judge a draft, in order."""
+        ...
+
+    def extent(self, seeds: int) -> int | None:
+        """Jobs of the first stage that so many seeds make, to the end; None where there is no end."""
+        ...
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """The next job from the pool, or None when nothing more can be planned from it."""
@@ -70,6 +82,33 @@ class Recipe(Protocol):
     def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
         """The jobs that follow from a settled one."""
         ...
+
+
+class RecipeModule(Protocol):
+    """What a recipe's name stands for: a module, or an object like one."""
+
+    Options: type[RecipeOptions]
+    """The recipe's options, with the published numbers."""
+    STAGES: tuple[str, ...]
+    """As `Recipe.stages`."""
+    TARGET: int | None
+    """Tasks to keep when nothing is said; None: as many as the seeds make."""
+    PUBLISHED_DIALECT: Dialect
+    """What the published code asks in: `strict` holds for no other."""
+    JUDGE_PROMPTS: tuple[str, ...]
+    """Those of its prompts that the judge is asked with."""
+
+    def prompts(self, options: Any) -> tuple[str, ...]:
+        """The names of the prompt files that these options ask for."""
+
+    def require(self, options: Any, seeds: Sequence[Seed], where: Path) -> None:
+        """Raise SourceError when these seeds are too few for a first prompt."""
+
+    def filter_defaults(self, options: Any) -> dict[str, dict[str, JsonValue]]:
+        """Settings of the recipe's filters that suit these options; what the person sets wins."""
+
+    def open(self, options: Any, setting: Setting) -> Recipe:
+        """The recipe."""
 
 
 class SamplingOptions(Section):
@@ -94,9 +133,7 @@ class SamplingOptions(Section):
 class RecipeOptions(Section):
     """What the options of a published recipe have in common; a recipe gives them its numbers and its `switches`."""
 
-    strict: bool = False
-    demonstrations: int
-    kept_demonstrations: int
+    strict: bool | str = False
 
     @model_validator(mode="before")
     @classmethod
@@ -115,13 +152,21 @@ class RecipeOptions(Section):
     @classmethod
     def _strictly(cls, tree: Any) -> Any:
         """With `strict` all switches are off; one turned on beside it is a contradiction."""
-        if not isinstance(tree, Mapping) or tree.get("strict") is not True:
+        if not isinstance(tree, Mapping) or not tree.get("strict"):
             return tree
         chosen = dict(tree.get("switches") or {})
         if on := [name for name, value in chosen.items() if value is True]:
-            raise ValueError(f"strict = true turns every switch off, but switches.{on[0]} is on: drop one of the two")
+            raise ValueError(f"strict turns every switch off, but switches.{on[0]} is on: drop one of the two")
         switches = type(cls.model_fields["switches"].default).model_fields
         return {**tree, "switches": {**dict.fromkeys(switches, False), **chosen}}
+
+
+class DemonstrationOptions(RecipeOptions):
+    """Options of a recipe whose prompts show tasks of the pool."""
+
+    strict: bool = False
+    demonstrations: int
+    kept_demonstrations: int
 
     @model_validator(mode="after")
     def _contradictions(self) -> Self:
@@ -130,7 +175,9 @@ class RecipeOptions(Section):
         return self
 
 
-def draw(kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: RecipeOptions) -> list[Sample | Seed]:
+def draw(
+    kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions
+) -> list[Sample | Seed]:
     """What a prompt shows: kept ones first, filled up with seeds, then shuffled together (Self-Instruct)."""
     shown: list[Sample | Seed] = [*rng.sample(kept, min(options.kept_demonstrations, len(kept)))]
     shown += rng.sample(seeds, options.demonstrations - len(shown))
@@ -145,6 +192,11 @@ def flawed(stage: str, instruction: str, answer: Completion) -> Draft:
     else:
         flaw = Reason.TRUNCATED if answer.finish_reason == "length" else Reason.UNPARSEABLE
     return Draft(stage=stage, instruction=instruction, flaw=flaw, meta={"answer": answer.text})
+
+
+def object_schema(**properties: JsonValue) -> dict[str, JsonValue]:
+    """A JSON schema of an object that has exactly these properties."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 Shown = TypeVar("Shown")

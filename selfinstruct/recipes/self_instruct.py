@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
@@ -19,11 +20,23 @@ from pydantic import Field, JsonValue
 
 from selfinstruct import parse
 from selfinstruct.config import Section
-from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, draw, flawed, with_fewer
-from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered
+from selfinstruct.recipes.base import (
+    DemonstrationOptions,
+    Pool,
+    SamplingOptions,
+    Setting,
+    draw,
+    flawed,
+    object_schema,
+    with_fewer,
+)
+from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered, Seed
+from selfinstruct.seeds import require_enough
 
 STAGES = ("instructions", "instances")
-PROMPTS = ("instructions", "classify", "input_first", "output_first")
+TARGET = 30
+PUBLISHED_DIALECT = "completion"
+JUDGE_PROMPTS = ()
 
 NEW_INSTRUCTIONS = 7
 """New instructions asked for with 8 demonstrations: the published stop at number 16 leaves 9 to 15."""
@@ -51,7 +64,7 @@ class Switches(Section):
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
 
-class Options(RecipeOptions):
+class Options(DemonstrationOptions):
     """Options of the recipe, with the published numbers."""
 
     strict: bool = False
@@ -75,6 +88,16 @@ class Options(RecipeOptions):
     output_first: SamplingOptions = SamplingOptions(max_tokens=300, temperature=0, presence_penalty=1.5)
     """Instances of classification tasks (300)."""
     switches: Switches = Switches()
+
+
+def prompts(options: Options) -> tuple[str, ...]:
+    """The names of the prompt files that these options ask for."""
+    return "instructions", "classify", "input_first", "output_first"
+
+
+def require(options: Options, seeds: Sequence[Seed], where: Path) -> None:
+    """Raise SourceError unless a first prompt can be filled with these seeds."""
+    require_enough(seeds, options.demonstrations, where)
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
@@ -103,12 +126,19 @@ class SelfInstruct:
     stages = STAGES
     pooled = "instructions"
     expected: Mapping[str, float] = {"instructions": 3.0, "instances": 0.7}
-    filters: Mapping[str, tuple[str, ...]] = {"instructions": ("validity", "rouge"), "instances": ("instances",)}
+    requests: Mapping[str, float] = {"instructions": 1.0, "instances": 2.0}
 
     def __init__(self, options: Options, setting: Setting) -> None:
         self._options = options
         self._switch = options.switches
         self._setting = setting
+
+    def filters(self, draft: Draft) -> tuple[str, ...]:
+        """New instructions by their words and against the pool; then their instances."""
+        return ("validity", "rouge") if draft.stage == "instructions" else ("instances",)
+
+    def extent(self, seeds: int) -> None:
+        """The pool is sampled without end."""
 
     # -- plan ---------------------------------------------------------------------------------------------------------
 
@@ -251,12 +281,7 @@ def _instances(value: Any) -> list[Instance]:
     return [Instance(input=parse.json_text(i.get("input")), output=parse.json_text(i.get("output"))) for i in found]
 
 
-def _object(**properties: JsonValue) -> dict[str, JsonValue]:
-    """A JSON schema of an object that has exactly these properties."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
 _STRING: JsonValue = {"type": "string"}
-_TASKS = _object(tasks={"type": "array", "items": _STRING})
-_YES = _object(is_classification={"type": "boolean"})
-_INSTANCES = _object(instances={"type": "array", "items": _object(input=_STRING, output=_STRING)})
+_TASKS = object_schema(tasks={"type": "array", "items": _STRING})
+_YES = object_schema(is_classification={"type": "boolean"})
+_INSTANCES = object_schema(instances={"type": "array", "items": object_schema(input=_STRING, output=_STRING)})

@@ -94,7 +94,13 @@ class Ledger:
 
     @classmethod
     def create(
-        cls, folder: Path, *, facts: Mapping[str, str], seeds: Iterable[Seed], prompts: Mapping[str, str], target: int
+        cls,
+        folder: Path,
+        *,
+        facts: Mapping[str, str],
+        seeds: Iterable[Seed],
+        prompts: Mapping[str, str],
+        target: int | None,
     ) -> Self:
         """A new ledger in `folder`; whole or not at all.
 
@@ -153,7 +159,7 @@ class Ledger:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def reconfigure(self, config: str, target: int) -> None:
+    def reconfigure(self, config: str, target: int | None) -> None:
         """Set what may change while a run goes on, the number of tasks to keep above all."""
         with self._transaction():
             self._db.execute("UPDATE run SET value = ? WHERE key = 'config' AND value <> ?", (config, config))
@@ -289,11 +295,11 @@ class Ledger:
         row = self._row("SELECT value FROM run WHERE key = ?", key)
         return None if row is None else str(row[0])
 
-    def target(self) -> int:
-        """The number of tasks to keep, as last set."""
+    def target(self) -> int | None:
+        """The number of tasks to keep, as last set; None where all are wanted that there are."""
         row = self._row("SELECT value FROM events WHERE kind = 'target' ORDER BY seq DESC LIMIT 1")
         assert row is not None
-        return int(row[0])
+        return None if row[0] is None else int(row[0])
 
     def seeds(self) -> list[Seed]:
         """The seed tasks, in order."""

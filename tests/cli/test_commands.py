@@ -32,12 +32,14 @@ def test_generate_tells_its_story_on_stderr_and_names_its_files_on_stdout(first:
     assert first.out == EXPORTS
     told = timeless(first.err).splitlines()
     assert told[0] == "outputs/first: 0 of 2 tasks kept; model scripted"
-    assert told[-1] == "2/2 kept · 2 dropped · 0 in flight · … tokens/s · drops: banned_word 1, near_duplicate 1"
+    assert (
+        told[-1] == "2 of 2 tasks kept · 2 dropped · 0 in flight · … tokens/s · drops: banned_word 1, near_duplicate 1"
+    )
 
 
 def test_generate_again_says_that_the_run_is_complete(first: Said, selfinstruct: Say) -> None:
     again = selfinstruct("generate", "--run", "first")
-    assert again == (0, EXPORTS, "outputs/first is complete: 2 tasks kept. -n 4 would extend it.\n")
+    assert again == (0, EXPORTS, "outputs/first is complete: 2 tasks kept; -n 4 would extend it.\n")
 
 
 def test_a_complete_run_is_extended(first: Said, selfinstruct: Say, here: Path) -> None:

@@ -37,13 +37,13 @@ MISTAKES = {
     "show first": "outputs/first: no run here; runs under outputs: none yet; `selfinstruct generate` begins one",
     "generate --backend gpt --dry-run": "unknown backend 'gpt'; known: llamacpp, openai, scripted, vllm",
     "generate --backend opanai": "unknown backend 'opanai'; did you mean openai? known: llamacpp, openai, scripted, vllm",
-    "generate --recipe alpacca": "unknown recipe 'alpacca'; did you mean alpaca? known: alpaca, self-instruct",
+    "generate --recipe alpacca": "unknown recipe 'alpacca'; did you mean alpaca? known: alpaca, evol-instruct, self-instruct",
     "generate --format alpca --dry-run": "unknown format 'alpca'; did you mean alpaca? known: alpaca, jsonl",
-    "generate --set filters.rogue.threshold=1": "unknown filter 'rogue'; did you mean rouge? known: instances, rouge, validity",
+    "generate --set filters.rogue.threshold=1": "unknown filter 'rogue'; did you mean rouge? known: elimination, instances, rouge, validity",
     "generate --set filters.rouge.treshold=1": "filters.rouge: unknown key `treshold`; did you mean `threshold`?",
     "generate --set recipe.switches.any_yess=false": "recipe self-instruct: unknown key `switches.any_yess`; did you mean `any_yes`?",
     "generate --set backend.modle=x": "configuration: unknown key `backend.modle`; did you mean `model`?",
-    "generate --set colour=red": "configuration: unknown key `colour` (known: n, seeds, prompts, seed, ordered, window, formats, patience, recipe, backend, filters)",
+    "generate --set colour=red": "configuration: unknown key `colour` (known: n, seeds, prompts, seed, ordered, window, formats, patience, recipe, backend, judge, filters)",
     "generate --set n": "--set n: write it as key=value, such as filters.rouge.threshold=0.6",
     "generate --set n=many": "configuration: `n` = 'many': input should be a valid integer",
     "generate --set n=true": "configuration: `n` = True: input should be a valid integer",
@@ -57,7 +57,7 @@ MISTAKES = {
     "generate --structured --dialect completion": "configuration: `backend`: `structured` answers need the chat dialect",
     "generate --structured --dry-run": "backend.structured: needs the chat dialect, but this model takes completions; add --dialect chat",
     "generate --strict --dialect chat": "recipe.strict: the published code reads completions, but this model is asked in chat; add --dialect completion, or leave strict out",
-    "generate --strict --set recipe.switches.any_yes=true": "recipe self-instruct: strict = true turns every switch off, but switches.any_yes is on: drop one of the two",
+    "generate --strict --set recipe.switches.any_yes=true": "recipe self-instruct: strict turns every switch off, but switches.any_yes is on: drop one of the two",
     "generate --set recipe.kept_demonstrations=9": "recipe self-instruct: kept_demonstrations is more than demonstrations: lower it",
     "generate --set recipe.demonstrations=9000": None,
     "generate --config nope.toml": "nope.toml: no such configuration file",
@@ -109,7 +109,7 @@ def test_other_seeds_are_another_run(first: Said, selfinstruct: Say, here: Path)
     other = write(here, "other.jsonl", [{"instruction": "Name a river.", "output": "Rhine"}])
     said = selfinstruct("generate", "--run", "first", "--seeds", other)
     assert said.err == (
-        f"selfinstruct: outputs/first: begun with other seeds than {other}; leave it out, or begin another run with --run\n"
+        f"selfinstruct: outputs/first: begun with other seeds than are in {other} now; leave it out, or begin another run with --run\n"
     )
 
 
@@ -238,5 +238,5 @@ def test_an_interrupted_run_exits_130_and_says_how_to_go_on(here: Path) -> None:
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert "outputs/first: interrupted with 0 of 30 kept; the same command continues it" in err
+    assert "outputs/first: interrupted with 0 of 30 tasks kept; the same command continues it" in err
     assert "Traceback" not in out + err

@@ -11,10 +11,8 @@ from pydantic import JsonValue
 
 from selfinstruct.config import RunConfig, build, merge
 from selfinstruct.errors import Refused
-from selfinstruct.prompts import read_texts
-from selfinstruct.recipes import module_of
 from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
-from selfinstruct.runs import RunState, resolve
+from selfinstruct.runs import RunState, prompts_of, resolve
 
 POOL = (
     "Name three rivers that cross a border.",
@@ -48,7 +46,12 @@ class Answers:
         self._left = list(answers)
 
     async def __call__(
-        self, prompt: Rendered, sampling: Sampling, *, answer_schema: dict[str, JsonValue] | None = None
+        self,
+        prompt: Rendered,
+        sampling: Sampling,
+        *,
+        answer_schema: dict[str, JsonValue] | None = None,
+        judge: bool = False,
     ) -> Completion:
         self.asked.append(Asked(prompt, sampling, answer_schema))
         answer = self._left.pop(0)
@@ -72,7 +75,7 @@ def _told(recipe: str, dialect: str, structured: bool, options: str) -> tuple[Ru
     }
     config = resolve(build(RunConfig, merge(tree, {"recipe": json.loads(options)}), where="test"), SEEDS)
     assert config.backend.dialect is not None
-    return config, read_texts(recipe, module_of(recipe).PROMPTS, config.backend.dialect)
+    return config, prompts_of(config, None)
 
 
 def play(coroutine: Any) -> Any:

@@ -1,0 +1,153 @@
+"""`selfinstruct evolve`: Evol-Instruct on a run's tasks, or on a file's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfinstruct.cli.options import LEDGER, folder_of, runs
+from selfinstruct.cli.settings import (
+    BACKEND,
+    MAKING,
+    PROMPTS,
+    SETTINGS_EPILOG,
+    Given,
+    Setting,
+    enter,
+    run_options,
+    tree_of,
+)
+from selfinstruct.cli.terminal import one_line
+
+if TYPE_CHECKING:
+    from selfinstruct.config import RunConfig, Tree
+
+RECIPE = "evol-instruct"
+EPILOG = """\b
+Examples:
+  selfinstruct evolve self-instruct-embedded
+  selfinstruct evolve alpaca_data.json --rounds 4 --backend vllm --model Qwen/Qwen3-8B
+  selfinstruct evolve first --operators code --run first-code
+  selfinstruct evolve first --operators deepen=2,in_breadth --judge-model gpt-4o --base-url …
+  selfinstruct evolve first --strict paper
+""" + SETTINGS_EPILOG.format(command="EVOLVE")
+
+
+class Operators(click.ParamType[Any]):
+    """The name of a set, or names with weights: `deepen=2,in_breadth`."""
+
+    name = "operators"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """One name as it is, for it may be that of a set; else a table of weights."""
+        names = [part.strip().partition("=") for part in value.split(",")]
+        try:
+            weights = {name.strip(): float(weight or 1) for name, _, weight in names}
+            return weights if "=" in value or len(weights) > 1 else value.strip()
+        except ValueError:
+            self.fail(f"{value!r}: write general, code, or names with weights such as deepen=2,in_breadth", param, ctx)
+
+
+SETTINGS = [
+    Setting(
+        "-n/--num-tasks",
+        ("n",),
+        {"type": click.IntRange(1), "metavar": "N", "help": "Evolved tasks to keep.  [default: all that there are]"},
+    ),
+    Setting(
+        "--rounds",
+        ("recipe", "rounds"),
+        {"type": click.IntRange(1), "help": "Times that every live task is evolved.  [default: 4]"},
+    ),
+    Setting(
+        "--operators",
+        ("recipe", "operators"),
+        {
+            "type": Operators(),
+            "metavar": "NAMES",
+            "help": "general (default), code, or names with weights: deepen=2,in_breadth.",
+        },
+    ),
+    Setting(
+        "--strict",
+        ("recipe", "strict"),
+        {"type": click.Choice(["released", "paper"]), "help": "As the repository ran, or as the paper tells."},
+    ),
+    PROMPTS,
+    *BACKEND,
+    Setting("--judge-model", ("judge", "model"), {"help": "Another model to judge whether anything was gained."}),
+    Setting(
+        "--judge-base-url",
+        ("judge", "base_url"),
+        {"metavar": "URL", "help": "Its server, where that is another.  [default: the same]"},
+    ),
+    Setting(
+        "--judge-api-key-env",
+        ("judge", "api_key_env"),
+        {"metavar": "NAME", "help": "Environment variable that holds that server's key."},
+    ),
+    *MAKING,
+]
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source")
+@run_options(SETTINGS)
+def evolve(source: str, **given: Any) -> int:
+    """Make the tasks of SOURCE harder and rarer, round by round, or continue doing so.
+
+    SOURCE is a run, by its name or folder, or a file of tasks that `seeds check` reads: Alpaca JSON and many others.
+    Each round evolves every live task; what fails gives way to its parent.
+    """
+    around = Given(**{name: given.pop(name) for name in Given._fields})
+    tree = tree_of(SETTINGS, around, given)
+    folder = folder_of(source, around.output_dir)
+    is_run = (folder / LEDGER).is_file()
+    if is_run and not around.run_name and _is_evolution(folder):
+        click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
+        return enter({**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}}, around, str(folder.resolve()))
+    if is_run:
+        _require_backend(folder, tree)
+    else:
+        _require_source(source, around.output_dir)
+    told = {**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}, "seeds": str(folder if is_run else source)}
+    stem = folder.resolve().name if is_run else re.sub(r"(\.[a-z]+)+$", "", Path(source).name.lower())
+    return enter(told, around, f"{re.sub(r'[^a-zA-Z0-9._-]+', '-', stem).strip('-.')}-evolved")
+
+
+def _stored(folder: Path) -> RunConfig:
+    from selfinstruct.runs import stored_config
+    from selfinstruct.store.ledger import Ledger
+
+    with Ledger.open(folder) as ledger:
+        return stored_config(ledger)
+
+
+def _is_evolution(folder: Path) -> bool:
+    return _stored(folder).recipe.name == RECIPE
+
+
+def _require_backend(folder: Path, tree: Tree) -> None:
+    """Raise ConfigError where the embedded model would take over, unasked, from the one that wrote a run: that is a
+    waste, and to ask the other unasked may cost money."""
+    from selfinstruct.errors import ConfigError
+
+    backend = _stored(folder).backend
+    if "backend" in tree or (backend.kind == "llamacpp" and not backend.model):
+        return
+    same = f"--backend {backend.kind}" + (f" --model {backend.model}" if backend.model else "")
+    raise ConfigError(
+        f"{folder}: written by {backend.model or backend.kind} ({backend.kind}); say who evolves it: {same}, or "
+        "--backend llamacpp for the embedded model"
+    )
+
+
+def _require_source(source: str, outputs: Path) -> None:
+    from selfinstruct.errors import SourceError
+
+    if not Path(source).exists():
+        there = ", ".join(runs(outputs)) or "none yet; `selfinstruct generate` begins one"
+        raise SourceError(f"{source}: neither a file nor a run; runs under {outputs}: {there}")

@@ -1,0 +1,203 @@
+"""Flags that are settings: each with its place in the configuration's tree, and the options around them that every
+command which makes or continues a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from selfinstruct.cli.options import LEDGER, folder_of, implied, output_dir
+
+if TYPE_CHECKING:
+    from selfinstruct.config import Tree
+
+SETTINGS_EPILOG = """
+Run it again to continue: what is in the ledger is never asked twice.
+Every setting above has an environment variable, such as SELFINSTRUCT_{command}_MODEL; flags win
+over the environment, that over the file, that over the recipe's defaults.
+"""
+
+
+class Setting(NamedTuple):
+    """A flag that is a setting."""
+
+    flag: str
+    place: tuple[str, ...]
+    """Its place in the configuration's tree."""
+    how: dict[str, Any]
+    """How click reads it."""
+
+    @property
+    def parameter(self) -> str:
+        """The name of its parameter, which is also that of its environment variable: `--base-url`, `base_url`."""
+        long = next(name for name in self.flag.split("/") if name.startswith("--"))
+        return long.removeprefix("--").replace("-", "_")
+
+
+PROMPTS = Setting(
+    "--prompts", ("prompts",), {"metavar": "DIR", "help": "Folder of prompt files that replace the shipped ones."}
+)
+BACKEND = [
+    Setting(
+        "--backend",
+        ("backend", "kind"),
+        {"metavar": "KIND", "help": "llamacpp (embedded, default), vllm, openai (any such server), scripted."},
+    ),
+    Setting("--model", ("backend", "model"), {"help": "Model name, or a GGUF file for llamacpp."}),
+    Setting(
+        "--base-url",
+        ("backend", "base_url"),
+        {"metavar": "URL", "help": "A running server: http://localhost:8000/v1; implies --backend openai."},
+    ),
+    Setting(
+        "--api-key-env",
+        ("backend", "api_key_env"),
+        {"metavar": "NAME", "help": "Environment variable that holds the key.  [default: OPENAI_API_KEY]"},
+    ),
+    Setting(
+        "--dialect",
+        ("backend", "dialect"),
+        {
+            "type": click.Choice(["completion", "chat"]),
+            "help": "Prompts for base or for instruct models; the model's name decides.",
+        },
+    ),
+    Setting(
+        "--structured/--no-structured",
+        ("backend", "structured"),
+        {"default": None, "help": "Ask for JSON by schema (chat; the server must know how)."},
+    ),
+    Setting(
+        "--concurrency",
+        ("backend", "concurrency"),
+        {"type": click.IntRange(1), "help": "Requests in flight.  [default: by backend]"},
+    ),
+    Setting(
+        "--timeout",
+        ("backend", "timeout"),
+        {
+            "type": click.FloatRange(0, min_open=True),
+            "metavar": "SECONDS",
+            "help": "How long to wait for one answer.  [default: 600]",
+        },
+    ),
+    Setting(
+        "--script",
+        ("backend", "script"),
+        {"metavar": "FILE", "help": "Answers from a file; implies --backend scripted."},
+    ),
+]
+MAKING = [
+    Setting(
+        "--temperature",
+        ("recipe", "sampling", "temperature"),
+        {"type": float, "help": "Of the stage that makes instructions."},
+    ),
+    Setting("--top-p", ("recipe", "sampling", "top_p"), {"type": float, "help": "Of the same stage."}),
+    Setting(
+        "--max-tokens",
+        ("recipe", "sampling", "max_tokens"),
+        {"type": click.IntRange(1), "help": "Of the same stage."},
+    ),
+    Setting(
+        "--threshold",
+        ("filters", "rouge", "threshold"),
+        {"type": float, "help": "ROUGE-L above which an instruction is a near-duplicate.  [default: 0.7]"},
+    ),
+    Setting("--seed", ("seed",), {"type": int, "help": "Number that all randomness derives from.  [default: 42]"}),
+    Setting(
+        "--ordered/--no-ordered",
+        ("ordered",),
+        {"default": None, "help": "The same result whatever the timing, for some throughput."},
+    ),
+]
+
+
+class Given(NamedTuple):
+    """What a command that makes or continues a run was given beside its flags."""
+
+    config_file: Path | None
+    assignments: tuple[str, ...]
+    formats: tuple[str, ...]
+    run_name: str | None
+    output_dir: Path
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+
+
+def run_options(settings: Iterable[Setting]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flags of these settings, and around them `--config`, `--set`, `--run` and how it is shown."""
+    around = [
+        click.option(
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE",
+            help="Any setting by its dotted name; may be repeated.",
+        ),
+        click.option("--run", "run_name", metavar="NAME", help="Name of the run, or a path.  [default: what is made]"),
+        output_dir,
+        click.option(
+            "--format", "formats", multiple=True, metavar="NAME",
+            help="What is written at the end; may be repeated.  [default: alpaca, jsonl]",
+        ),
+        click.option("--dry-run", is_flag=True, help="Print the first prompt and an estimate; ask no model."),
+        click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines, for machines."),
+        click.option("--quiet", is_flag=True, help="Show nothing but the result."),
+    ]  # fmt: skip
+    file = click.option(
+        "-c", "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+        help="TOML file that may hold any setting.",
+    )  # fmt: skip
+    flags = [click.option(*_names(setting.flag), setting.parameter, **setting.how) for setting in settings]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([file, *flags, *around]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _names(flag: str) -> list[str]:
+    return flag.split("/") if flag.startswith("-n") else [flag]
+
+
+def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) -> Tree:
+    """The tree that the person gave: file, then environment and flags, then `--set`."""
+    from selfinstruct.config import assignment, load, merge
+
+    tree = load(given.config_file) if given.config_file else {}
+    for setting in settings:
+        if (value := flags[setting.parameter]) is not None:
+            tree = merge(tree, _nested(setting.place, value))
+    for text in given.assignments:
+        tree = merge(tree, assignment(text))
+    if given.formats:
+        tree["formats"] = list(given.formats)
+    for key in ("backend", "judge"):
+        if isinstance(backend := tree.get(key), dict):
+            implied(backend)
+    return tree
+
+
+def _nested(place: tuple[str, ...], value: Any) -> Tree:
+    for key in reversed(place):
+        value = {key: value}
+    return dict(value)
+
+
+def enter(tree: Tree, given: Given, name: str) -> int:
+    """Begin the run, continue it, or only tell what it would do; the exit code.
+
+    Args:
+        name: of the run where none was given.
+    """
+    from selfinstruct.cli.session import Session
+
+    folder = folder_of(given.run_name or name, given.output_dir)
+    session = Session(folder, as_json=given.as_json, quiet=given.quiet)
+    if given.dry_run:
+        return session.dry_run(tree)
+    return session.resume(tree) if (folder / LEDGER).is_file() else session.begin(tree)
