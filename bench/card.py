@@ -28,42 +28,6 @@ WORDS = (  # noqa: SIM905 - a list of words is easier read so
     "describe compare explain list river market engine garden the a of with for from three short long letter table"
     " number reason story teacher doctor child winter summer bread water light paper question answer city country"
 ).split()
-    "describe",
-    "compare",
-    "explain",
-    "list",
-    "river",
-    "market",
-    "engine",
-    "garden",
-    "the",
-    "a",
-    "of",
-    "with",
-    "for",
-    "from",
-    "three",
-    "short",
-    "long",
-    "letter",
-    "table",
-    "number",
-    "reason",
-    "story",
-    "teacher",
-    "doctor",
-    "child",
-    "winter",
-    "summer",
-    "bread",
-    "water",
-    "light",
-    "paper",
-    "question",
-    "answer",
-    "city",
-    "country",
-]
 DRAFTS, KEPT = 10, 8
 TEXT = 3000
 

@@ -191,12 +191,11 @@ class Hub:
     def _boundary(self) -> Iterator[None]:
         """Turn what the library, the Hub and the network say into one line for a person."""
         from httpx2 import HTTPError
+        from huggingface_hub.errors import OIDCError
 
         try:
             yield
-        except HubError:
-            raise
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        except (HTTPError, OIDCError, OSError, RuntimeError, ValueError) as error:
             raise HubError(self._told(error)) from error
 
     def _told(self, error: BaseException) -> str:

@@ -16,6 +16,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import secrets
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -59,8 +60,7 @@ class Repo:
 
     def commit(self, message: str, files: dict[str, bytes]) -> Commit:
         """Take a commit."""
-        oid = hashlib.sha1(f"{len(self.commits)} {message}".encode()).hexdigest()
-        self.commits.append(Commit(oid, message, files))
+        self.commits.append(Commit(secrets.token_hex(20), message, files))
         return self.head
 
 

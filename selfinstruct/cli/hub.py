@@ -77,15 +77,14 @@ def card(
 
 @click.command(
     epilog=examples(
-        "push first ada/tides --dry-run", "push first ada/tides --private --license cc-by-4.0",
-        "push first ada/tides --format alpaca --format jsonl",
+        "push first ada/tides --dry-run", "push first ada/tides --private --license cc-by-4.0"
     )
 )  # fmt: skip
 @run_argument
 @click.argument("repo", metavar="USER/NAME")
 @published
 @click.option("--private", is_flag=True, help="Make a new dataset that only you and your organisation see.")
-@click.option("--message", metavar="TEXT", help="What the commit says.  [default: how many tasks]")
+@click.option("--message", metavar="TEXT", help="What the commit says.  [default: Push RUN]")
 @click.option("--force", is_flag=True, help="Replace a dataset that was not pushed from this run.")
 @click.option("--dry-run", is_flag=True, help="List the files and their sizes; ask nothing of the network.")
 def push(
