@@ -94,6 +94,8 @@ class Hub:
             get_session().timeout = PATIENCE
         if not token:
             raise HubError(f"{self.endpoint}: no token: set HF_TOKEN, or log in once with `hf auth login`")
+        if not token.isascii():
+            raise HubError(self._other_token())
         self._api = self._open(token)
 
     def look(self) -> Found:
@@ -214,8 +216,7 @@ class Hub:
         status, said = error.response.status_code, f" ({error.server_message})" if error.server_message else ""
         wait = _wait(error)
         refusals = {
-            401: f"{self.endpoint}: does not take the token: make one at {self.endpoint}/settings/tokens, then set"
-                 " HF_TOKEN or run `hf auth login`",
+            401: self._other_token(),
             403: f"{self.repo}: this token may not write there: use one that may, or push under a name of your own",
             404: f"{self.endpoint}: has no {self.repo} for this token; or it is no Hub, see HF_ENDPOINT",
             409: f"{self.repo}: exists since a moment ago: look at it, then run the same command again",
@@ -228,6 +229,12 @@ class Hub:
         if status >= 500:
             return f"{self.endpoint}: is in trouble (status {status}): try again later; {AGAIN}"
         return f"{self.endpoint}: refuses (status {status}){said}; nothing was published"
+
+    def _other_token(self) -> str:
+        where = f"{self.endpoint}/settings/tokens"
+        return (
+            f"{self.endpoint}: does not take the token: make one at {where}, then set HF_TOKEN or run `hf auth login`"
+        )
 
 
 def _check_name(repo: str) -> None:

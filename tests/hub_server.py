@@ -12,6 +12,7 @@ Files are stored by their content before a commit, commits are atomic and say wh
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -64,10 +65,14 @@ class Repo:
         return self.head
 
 
+HANG = 0
+"""For a status: no answer, ever."""
+
+
 class Fault(NamedTuple):
     """What one request is answered instead of what it asked for; without a status the connection is closed."""
 
-    path: str
+    what: str
     status: int | None
     headers: dict[str, str]
 
@@ -88,10 +93,10 @@ class HubServer(Loopback):
     """What was asked, such as `GET /api/whoami-v2`."""
     _faults: deque[Fault] = field(default_factory=deque, init=False)
 
-    def then(self, path: str, status: int | None, **headers: str) -> Self:
-        """The next request with this in its path fails; `Retry_After="1"` is a header."""
+    def then(self, what: str, status: int | None, **headers: str) -> Self:
+        """The next request with this in it (`PUT /lfs/`) fails; `Retry_After="1"` is a header."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._faults.append(Fault(path, status, named))
+        self._faults.append(Fault(what, status, named))
         return self
 
     def asked(self, what: str) -> list[str]:
@@ -131,9 +136,9 @@ class HubServer(Loopback):
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
         for fault in self._faults:
-            if fault.path in request.path:
+            if fault.what in self.requests[-1]:
                 self._faults.remove(fault)
-                return self._fail(request, fault)
+                return await self._fail(request, fault)
         given = request.headers.get("Authorization")
         if given not in (None, f"Bearer {self.token}"):
             return _refuse(401, "Invalid credentials in Authorization header")
@@ -142,7 +147,9 @@ class HubServer(Loopback):
         answer: web.StreamResponse = await handler(request)
         return answer
 
-    def _fail(self, request: web.Request, fault: Fault) -> web.Response:
+    async def _fail(self, request: web.Request, fault: Fault) -> web.Response:
+        if fault.status == HANG:
+            await asyncio.sleep(3600)
         if fault.status is None and request.transport is not None:
             request.transport.close()
         return _refuse(fault.status or 500, "as the test says", **fault.headers)

@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from selfinstruct import exports
+from selfinstruct.exports.base import Lineage
+from selfinstruct.records import Sample
 from tests.cli.conftest import Say
 from tests.cli.playing import Said, answers, seeds, write
-from tests.hub_server import HubServer
+from tests.hub_server import HANG, HubServer
+from tests.processes import until
 
 # The Hub's library hands file contents to its HTTP client by a name that the client would like to be rid of.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -79,6 +85,58 @@ def test_what_was_pushed_is_what_load_dataset_reads(first: Said, hub: HubServer,
     loaded = process(here, hub, "-c", LOAD, TIDES, HF_HUB_DISABLE_TELEMETRY="1")
     assert loaded.code == 0, loaded.err
     assert json.loads(loaded.out) == {"configs": {"alpaca": {"train": rows}}, "default": {"train": rows}}
+
+
+class Pairs:
+    """A format of somebody else's."""
+
+    FILES = ("pairs.jsonl",)
+
+    @staticmethod
+    def rows(sample: Sample, lineage: Lineage) -> Iterator[dict[str, Any]]:
+        for instance in sample.instances:
+            yield {"prompt": sample.instruction, "completion": instance.output}
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--format pairs`."""
+    known = exports.EXPORTS.ours | {"pairs": f"{__name__}:Pairs"}
+    monkeypatch.setattr(exports, "EXPORTS", exports.EXPORTS._replace(ours=known))
+
+
+def test_each_format_is_a_configuration_and_the_first_one_the_default(
+    first: Said, selfinstruct: Say, logged_in: HubServer, here: Path, pairs: None
+) -> None:
+    assert selfinstruct("push", "first", TIDES, "--format", "pairs", "--format", "alpaca").code == 0
+    loaded = json.loads(process(here, logged_in, "-c", LOAD, TIDES, HF_HUB_DISABLE_TELEMETRY="1").out)
+    assert list(loaded["configs"]) == ["pairs", "alpaca"]
+    assert loaded["default"] == loaded["configs"]["pairs"] == {"train": [
+        {"prompt": row["instruction"], "completion": row["output"]} for row in loaded["configs"]["alpaca"]["train"]
+    ]}  # fmt: skip
+
+
+def test_a_format_left_out_is_taken_away(first: Said, selfinstruct: Say, logged_in: HubServer, pairs: None) -> None:
+    selfinstruct("push", "first", TIDES, "--format", "pairs", "--format", "alpaca")
+    assert selfinstruct("push", "first", TIDES).code == 0
+    assert set(logged_in.repos[TIDES].files) == {".gitattributes", CARD, SHARD}
+
+
+def test_rows_in_many_files_are_read_as_one(
+    first: Said, selfinstruct: Say, logged_in: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfinstruct.cli.hub.ROWS_PER_FILE", 1)
+    assert selfinstruct("push", "first", TIDES).code == 0
+    assert {f"alpaca/train-0000{i}-of-00002.parquet" for i in (0, 1)} <= set(logged_in.repos[TIDES].files)
+    loaded = json.loads(process(here, logged_in, "-c", LOAD, TIDES, HF_HUB_DISABLE_TELEMETRY="1").out)
+    rows = [json.loads(line) for line in (here / "outputs/first/export/alpaca.jsonl").read_text().splitlines()]
+    assert loaded["configs"] == {"alpaca": {"train": rows}}
+
+
+def test_a_format_that_no_table_can_hold_is_one_line(first: Said, selfinstruct: Say, logged_in: HubServer) -> None:
+    said = selfinstruct("push", "first", TIDES, "--format", "jsonl")
+    assert (said.code, said.err.count("\n"), logged_in.repos) == (2, 1, {})
+    assert said.err.startswith("selfinstruct: --format jsonl: cannot be a Parquet table: ")
 
 
 def test_a_push_asks_the_hub_for_what_it_needs_and_nobody_for_anything_else(
@@ -243,7 +301,22 @@ def test_a_failed_update_leaves_the_dataset_as_it_was(first: Said, selfinstruct:
     assert logged_in.repos[TIDES].files == before
 
 
-@pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "/lfs/"])
+def test_an_interrupted_push_publishes_nothing(first: Said, hub: HubServer, here: Path) -> None:
+    hub.then("PUT /lfs/", HANG)
+    command = [sys.executable, "-m", "selfinstruct", "push", "first", TIDES]
+    environ = {**os.environ, "HF_ENDPOINT": hub.address, "HF_TOKEN": hub.token, "HF_HOME": str(here / "hf")}
+    with subprocess.Popen(command, cwd=here, env={**environ, "HF_HUB_DISABLE_XET": "1"}) as running:
+        try:
+            until(lambda: bool(hub.asked("PUT")))
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == 130
+        finally:
+            running.kill()
+    assert [commit.message for commit in hub.repos[TIDES].commits] == ["initial commit"]
+    assert process(here, hub, "-m", "selfinstruct", "push", "first", TIDES).err == f"{TIDES} updated\n"
+
+
+@pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "PUT /lfs/", "/verify"])
 def test_a_passing_fault_of_an_upload_is_tried_again(
     path: str, first: Said, selfinstruct: Say, logged_in: HubServer
 ) -> None:
@@ -253,7 +326,7 @@ def test_a_passing_fault_of_an_upload_is_tried_again(
 
 def test_an_upload_that_keeps_failing_ends_in_one_line(first: Said, selfinstruct: Say, logged_in: HubServer) -> None:
     for _ in range(6):
-        logged_in.then("/lfs/", 500)
+        logged_in.then("PUT /lfs/", 500)
     said = selfinstruct("push", "first", TIDES)
     line = f"selfinstruct: {logged_in.address}: is in trouble (status 500): try again later; {AGAIN}"
     assert (said.code, said.err.splitlines()[-1]) == (2, line)
@@ -290,14 +363,15 @@ def test_the_stored_login_is_used(
     assert selfinstruct("push", "first", TIDES).code == 0
 
 
+@pytest.mark.parametrize("token", ["hf_wrong", "hf_…"])
 def test_a_token_that_the_hub_does_not_know_is_one_line(
-    first: Said, selfinstruct: Say, logged_in: HubServer, monkeypatch: pytest.MonkeyPatch
+    token: str, first: Said, selfinstruct: Say, logged_in: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    monkeypatch.setenv("HF_TOKEN", token)
     said = selfinstruct("push", "first", TIDES)
     assert said.code == 2
     assert said.err.startswith(f"selfinstruct: {logged_in.address}: does not take the token: ")
-    assert "hf_wrong" not in said.err
+    assert token not in said.err
 
 
 def test_a_token_that_may_only_read_publishes_nothing(first: Said, selfinstruct: Say, logged_in: HubServer) -> None:
