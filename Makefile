@@ -84,6 +84,7 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/client.py
 	$(BIN)/python bench/embedded.py
 	$(BIN)/python bench/rouge.py --quick
+	$(BIN)/python bench/card.py --samples 100000
 
 .PHONY: clean
 clean: ## remove virtual environments and caches; never outputs/

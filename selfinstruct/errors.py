@@ -6,7 +6,8 @@
     │   ├── SourceError          seeds or another file of rows
     │   ├── PromptError          a prompt file
     │   ├── RunError             a run folder or its ledger
-    │   └── EndpointError        the server says that nothing will work: wrong key, no quota, unknown model
+    │   ├── EndpointError        the server says that nothing will work: wrong key, no quota, unknown model
+    │   └── HubError             the Hugging Face Hub, or the way there, will not take a dataset
     └── Fault                    what one attempt at one request met; never leaves the engine
         ├── Transient            worth another attempt
         │   └── RateLimited      told to slow down: not a failed attempt
@@ -42,6 +43,10 @@ class RunError(UserError):
 
 class EndpointError(UserError):
     """A server's answer after which no further request can succeed."""
+
+
+class HubError(UserError):
+    """Why the Hugging Face Hub did not take a dataset; nothing of it is half published."""
 
 
 class Fault(SelfInstructError):

@@ -13,11 +13,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
-    ("errors", "records", "text"),
-    ("config", "plugins", "prompts", "parse", "resources", "rows", "seeds", "writing"),
+    ("errors", "records", "text", "harmless", "languages"),
+    ("config", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
-    ("runs", "engine", "replay", "dedup"),
+    ("runs", "engine", "replay", "dedup", "card", "hub"),
     ("cli",),
 ]
 """The parts from the ground up; those of one layer may import one another only where `NEIGHBOURS` does not forbid."""
@@ -26,6 +26,8 @@ NEIGHBOURS = {"backends", "filters", "store", "recipes", "exports"}
 LAYER = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 HEAVY = (
     "openai",
+    "huggingface_hub",
+    "py3langid",
     "datasets",
     "pyarrow",
     "rich",

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
+from selfinstruct.backends.address import is_local
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.boundary import BadRequest, NotFound, Server, boundary, payload_of
 from selfinstruct.backends.parameters import Parameters
-from selfinstruct.backends.preflight import is_local, not_found, resolve_model
+from selfinstruct.backends.preflight import not_found, resolve_model
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Transient
 from selfinstruct.records import Completion, Request

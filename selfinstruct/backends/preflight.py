@@ -7,11 +7,10 @@ will tell.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
+from selfinstruct.backends.address import is_local
 from selfinstruct.backends.boundary import NotFound, Server
 from selfinstruct.errors import EndpointError, Transient
 
@@ -68,15 +67,6 @@ def no_such_model(server: Server, wanted: str, models: Sequence[str]) -> Endpoin
     if not models:
         return EndpointError(f"{server.url}: has no model {wanted!r}")
     return EndpointError(f"{server.url}: has no model {wanted!r}; it serves {_list(_nearest(wanted, models))}")
-
-
-def is_local(url: str) -> bool:
-    """Whether an address is this machine or its private network, where no proxy of the environment stands between."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local"))
 
 
 async def _models_or_advice(get: Get, server: Server) -> list[str]:

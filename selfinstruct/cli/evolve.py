@@ -20,7 +20,7 @@ from selfinstruct.cli.settings import (
     run_options,
     tree_of,
 )
-from selfinstruct.cli.terminal import one_line
+from selfinstruct.harmless import one_line
 
 if TYPE_CHECKING:
     from selfinstruct.config import RunConfig, Tree

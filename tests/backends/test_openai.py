@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from selfinstruct.backends import Backend, open_backend
+from selfinstruct.backends.address import is_local
 from selfinstruct.backends.openai import HOSTED, body_of, server_of
-from selfinstruct.backends.preflight import is_local
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.records import Completion, Message, Request, Sampling

@@ -1,0 +1,187 @@
+"""`card` and `push`: what a dataset is, told from its ledger, and the way to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from selfinstruct.cli.options import Command, examples, existing, run_argument
+
+if TYPE_CHECKING:
+    from selfinstruct.card import Licence
+    from selfinstruct.store.ledger import Ledger
+
+CARD = "README.md"
+SPLITS = ("train",)
+"""What each configuration is split into."""
+ROWS_PER_FILE = 100_000
+"""Rows in one Parquet file: some tens of megabytes, and what is held in memory at once."""
+
+
+def published(command: Command) -> Command:
+    """The options of what is published: formats and licence."""
+    for option in (
+        click.option("--license-link", "licence_link", default="", metavar="URL",
+                     help="With --license other: where its text is."),
+        click.option("--license-name", "licence_name", default="", metavar="NAME",
+                     help="With --license other: what it is called."),
+        click.option("--license", "licence", default="", metavar="ID",
+                     help="Licence as the Hub names it: cc-by-4.0, apache-2.0, …, other.  [default: none is claimed]"),
+        click.option("--format", "formats", multiple=True, metavar="NAME", default=["alpaca"], show_default=True,
+                     help="A configuration of the dataset; may be repeated, the first is the default one."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command(epilog=examples("card first", "card first --license cc-by-4.0 --to README.md"))
+@run_argument
+@published
+@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there instead.")
+def card(
+    run: str,
+    formats: tuple[str, ...],
+    licence: str,
+    licence_name: str,
+    licence_link: str,
+    to: Path | None,
+    output_dir: Path,
+) -> int:
+    """Print the card of the dataset that `push` would publish, told from the ledger of RUN."""
+    from selfinstruct.card import Licence
+    from selfinstruct.card import card as tell
+    from selfinstruct.exports import open_export
+    from selfinstruct.store.ledger import Ledger
+    from selfinstruct.writing import replacing
+
+    chosen = Licence.chosen(licence, licence_name, licence_link)
+    for name in formats:
+        open_export(name)
+    folder = existing(run, output_dir)
+    with Ledger.open(folder) as ledger:
+        text = tell(ledger, title=folder.resolve().name, configs=dict.fromkeys(formats, SPLITS), licence=chosen)
+    if to is None:
+        print(text, end="")
+        return 0
+    with replacing(to) as [part]:
+        part.write_text(text, encoding="utf-8")
+    print(to)
+    return 0
+
+
+@click.command(
+    epilog=examples(
+        "push first ada/tides --dry-run", "push first ada/tides --private --license cc-by-4.0"
+    )
+)  # fmt: skip
+@run_argument
+@click.argument("repo", metavar="USER/NAME")
+@published
+@click.option("--private", is_flag=True, help="Make a new dataset that only you and your organisation see.")
+@click.option("--message", metavar="TEXT", help="What the commit says.  [default: Push RUN]")
+@click.option("--force", is_flag=True, help="Replace a dataset that was not pushed from this run.")
+@click.option("--dry-run", is_flag=True, help="List the files and their sizes; ask nothing of the network.")
+def push(
+    run: str,
+    repo: str,
+    formats: tuple[str, ...],
+    licence: str,
+    licence_name: str,
+    licence_link: str,
+    private: bool,
+    message: str | None,
+    force: bool,
+    dry_run: bool,
+    output_dir: Path,
+) -> int:
+    """Publish the kept tasks of RUN as the dataset USER/NAME on the Hugging Face Hub, in one commit.
+
+    The token is that of HF_TOKEN, or the one that `hf auth login` stored. Run it again to update the dataset, or to go
+    on with what was interrupted: what has been uploaded is not sent again.
+    """
+    from selfinstruct.card import MARK, Licence, begun
+    from selfinstruct.hub import Hub
+    from selfinstruct.store.ledger import Ledger
+
+    chosen = Licence.chosen(licence, licence_name, licence_link)
+    folder = existing(run, output_dir)
+    with Ledger.open(folder) as ledger, TemporaryDirectory(prefix="selfinstruct-") as scratch:
+        if dry_run:
+            return _list(_files(ledger, repo.rpartition("/")[2], formats, chosen, Path(scratch)))
+        hub = Hub(repo, mark=MARK, bars=sys.stderr.isatty())
+        found = hub.look()
+        hub.permit(found, begun(ledger), private=private, force=force)
+        files = _files(ledger, repo.rpartition("/")[2], formats, chosen, Path(scratch))
+        hub.check(files[CARD].read_text(encoding="utf-8"))
+        pushed = hub.push(found, files, private=private, message=message or f"Push {folder.resolve().name}")
+    done = "created" if pushed.created else "updated" if pushed.changed else "is up to date"
+    print(f"{repo} {done}", file=sys.stderr)
+    print(pushed.url)
+    return 0
+
+
+def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence, folder: Path) -> dict[str, Path]:
+    """Every file of the dataset by its name on the Hub, written into a folder; all of one moment of the run.
+
+    Raises:
+        RunError: no task was kept yet.
+    """
+    from selfinstruct.card import card as tell
+    from selfinstruct.errors import RunError
+
+    with ledger.snapshot():
+        files = _data(ledger, formats, folder)
+        if not files:
+            raise RunError(f"{ledger.path.parent}: no task has been kept yet, so there is nothing to push")
+        readme = folder / CARD
+        readme.write_text(tell(ledger, title=title, configs=_configs(files), licence=licence), encoding="utf-8")
+    return {CARD: readme, **files}
+
+
+def _data(ledger: Ledger, formats: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Each format as Parquet files, by their names on the Hub: the one place that knows how they are written."""
+    from pyarrow import ArrowException
+
+    from selfinstruct.errors import ConfigError
+    from selfinstruct.exports import open_export
+    from selfinstruct.exports.base import Lineage
+    from selfinstruct.exports.files import samples
+    from selfinstruct.recipes import task_stage
+    from selfinstruct.runs import stored_config
+    from selfinstruct.writing import write_rows
+
+    stage = task_stage(stored_config(ledger).recipe.name)
+    files: dict[str, Path] = {}
+    for name, exporter in {name: open_export(name) for name in formats}.items():
+        rows = (row for sample in samples(ledger, stage) for row in exporter.rows(sample, Lineage(ledger, sample)))
+        written: list[Path] = []
+        while some := list(islice(rows, ROWS_PER_FILE)):
+            written.append(folder / name / f"{len(written)}.parquet")
+            try:
+                write_rows(((0, row) for row in some), written[-1])
+            except ArrowException as error:
+                raise ConfigError(f"--format {name}: cannot be a Parquet table: {error}; choose another") from None
+        for number, path in enumerate(written):
+            files[f"{name}/train-{number:05}-of-{len(written):05}.parquet"] = path
+    return files
+
+
+def _configs(files: Iterable[str]) -> dict[str, list[str]]:
+    """The splits of each configuration, by the names of their files."""
+    configs: dict[str, list[str]] = {}
+    for config, split in dict.fromkeys((name.split("/")[0], name.split("/")[1].split("-")[0]) for name in files):
+        configs.setdefault(config, []).append(split)
+    return configs
+
+
+def _list(files: Mapping[str, Path]) -> int:
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    for name, size in (sizes | {"in all": sum(sizes.values())}).items():
+        print(f"{size:>15,} bytes  {name}")
+    return 0
