@@ -92,7 +92,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "faults": dict(ledger.query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
         "answers": spend[0], "prompt_tokens": spend[1], "cached_tokens": spend[2], "completion_tokens": spend[3],
         "cost": cost(config.backend, brief["model"] or "", spend[1], spend[3]),
-        "exports": sorted(str(path) for path in (folder / "export").glob("*") if path.is_file()),
+        "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_a_run_whose_server_fails_every_job_says_how_to_retry_and_exits_1(here: 
     flags = ("--seeds", seeds(here), "--concurrency", "1", "--set", "patience=2", "--quiet", "--run", "first")
     said = selfinstruct("generate", "--script", script, *flags)
     assert said.code == 1
-    assert said.out == EXPORTS.replace("2 rows", "0 rows")
+    assert said.out == ""
     assert said.err == (
         "outputs/first: stopped: the last 2 jobs failed, most recently: too rude\n"
         "outputs/first: 2 jobs failed; `selfinstruct retry outputs/first` asks again\n"
@@ -128,6 +128,8 @@ outputs/first: 2 of 2 tasks kept, complete
   5 answers, 2,092 tokens in (0 from cache), 50 out; no cost
   outputs/first/export/alpaca.json
   outputs/first/export/alpaca.jsonl
+  outputs/first/export/axolotl.yaml
+  outputs/first/export/dataset_info.json
   outputs/first/export/samples.jsonl
 """
     )
@@ -235,6 +237,9 @@ def test_retry_of_a_run_without_failures_says_so(first: Said, selfinstruct: Say)
     assert selfinstruct("retry", "first") == (0, "", "outputs/first: no job has failed\n")
 
 
+AGAIN = "`selfinstruct export` writes it again"
+
+
 def test_verify_says_what_it_derived(first: Said, selfinstruct: Say, here: Path) -> None:
     assert selfinstruct("verify", "first") == (
         0, "outputs/first: verified: 3 jobs, 6 drafts and the exports derive from the stored answers\n", "",
@@ -242,7 +247,7 @@ def test_verify_says_what_it_derived(first: Said, selfinstruct: Say, here: Path)
     (here / "outputs/first/export/alpaca.json").write_text("[]\n")
     assert selfinstruct("verify", "first") == (
         1,
-        "outputs/first/export/alpaca.json: not what the ledger gives; `selfinstruct export` writes it again\n",
+        f"outputs/first/export/alpaca.json: not what the run's own settings give; {AGAIN}\n",
         "outputs/first: 1 differences\n",
     )
 
@@ -254,7 +259,9 @@ def test_export_writes_the_formats_asked_for(first: Said, selfinstruct: Say, her
         {"instruction": TIDE, "input": "the sea", "output": "It is wide."},
         {"instruction": BUS, "input": "the sea", "output": "It is wide."},
     ]
-    assert sorted(path.name for path in (here / "data").iterdir()) == ["alpaca.json", "alpaca.jsonl"]
+    assert sorted(path.name for path in (here / "data").iterdir()) == [
+        "alpaca.json", "alpaca.jsonl", "axolotl.yaml", "dataset_info.json",
+    ]  # fmt: skip
 
 
 def test_seeds_check_says_what_is_there_and_what_is_wrong(here: Path, selfinstruct: Say) -> None:
