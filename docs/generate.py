@@ -123,12 +123,17 @@ def section(
     meanings = attribute_docs(model)
     fields = [(name, field) for name, field in model.model_fields.items() if name not in skip]
     rows = [
-        f"| `{name}`{'*' if {prefix + name, prefix[:-1]} & MAY_CHANGE else ''} | {kind(field.annotation)} | {default(field.default)}"
+        f"| `{name}`{mark(prefix, name)} | {kind(field.annotation)} | {default(field.default)}"
         f" | {meanings[name]}{flag_of(flags, prefix + name)} |"
         for name, field in fields
     ]
     head = "| key | type | default | meaning |\n|---|---|---|---|"
     return "\n".join([f"## {title}\n", *([f"{intro.strip()}\n"] if intro else []), head, *rows, ""])
+
+
+def mark(prefix: str, name: str) -> str:
+    """The star of a setting that may differ, by itself or with its whole table."""
+    return "*" if {prefix + name, prefix.removesuffix(".")} & MAY_CHANGE else ""
 
 
 def flag_of(flags: dict[str, str], key: str) -> str:
