@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
     ("errors", "records", "text"),
-    ("config", "plugins", "prompts", "parse", "resources", "rows", "seeds", "writing"),
+    ("config", "conversations", "plugins", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
     ("runs", "engine", "replay", "dedup"),
