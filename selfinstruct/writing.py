@@ -133,15 +133,14 @@ def open_writer(path: Path, suffix: str) -> Writer:
     return kinds[suffix](path)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
-
-
 def to_json(row: Fields) -> bytes:
-    """A row as JSON in UTF-8; a lone surrogate stays an escape."""
+    """A row as JSON in UTF-8; a lone surrogate, which UTF-8 has not, stays an escape."""
+    import orjson
+
     try:
-        return _encode(row).encode()
-    except UnicodeEncodeError:
-        return json.dumps(row, default=str).encode()
+        return orjson.dumps(row, default=str)
+    except TypeError:  # what orjson refuses: such a surrogate, a number of more than 64 bits, a key that is no text
+        return json.dumps(row, default=str, separators=(",", ":")).encode()
 
 
 class _Lines:
@@ -231,7 +230,7 @@ class _Parquet:
             schema = self._arrow.unify_schemas([self._schema, table.schema], promote_options="permissive")
             if self._writer is None or schema != self._schema:
                 self._widen(schema)
-            self._writer.write_table(self._as(table, schema))
+            self._writer.write_table(self._under(table, schema))
         except self._arrow.ArrowException as error:
             name = self._path.name.removesuffix(".part").lstrip(".")
             problem = " ".join(str(error).split())
@@ -240,7 +239,8 @@ class _Parquet:
             self._rows = []
 
     def _table(self, rows: list[Fields]) -> Any:
-        columns = {name: [row.get(name) for row in rows] for name in _columns(rows)}
+        names = dict.fromkeys((*self._schema.names, *_columns(rows)))
+        columns = {name: [row.get(name) for row in rows] for name in names}
         try:
             return self._arrow.table(columns)
         except UnicodeEncodeError:
@@ -258,15 +258,15 @@ class _Parquet:
         if before.exists():
             with parquet.ParquetFile(before) as file:
                 for number in range(file.num_row_groups):
-                    self._writer.write_table(self._as(file.read_row_group(number), schema))
+                    self._writer.write_table(self._under(file.read_row_group(number), schema))
             before.unlink()
 
-    def _as(self, table: Any, schema: Any) -> Any:
-        """A table under a schema that is at least as wide; columns that it lacks are empty."""
-        for field in schema:
-            if field.name not in table.column_names:
-                table = table.append_column(field, self._arrow.nulls(len(table), field.type))
-        return table.select(schema.names).cast(schema)
+    def _under(self, table: Any, schema: Any) -> Any:
+        """A table under a schema that is at least as wide; columns that it lacks are empty.
+
+        Built anew, since Arrow's own casts fail on columns of nothing inside lists.
+        """
+        return table if table.schema == schema else self._arrow.Table.from_pylist(table.to_pylist(), schema=schema)
 
 
 def _storable(value: Any) -> Any:

@@ -375,7 +375,7 @@ class Ledger:
         """
         query = (
             "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent FROM drafts d"
-            f" JOIN jobs j ON j.number = d.job WHERE d.kept AND ({where}) ORDER BY d.rank"
+            f" JOIN jobs j ON j.number = d.job WHERE d.kept = 1 AND ({where}) ORDER BY d.rank"
         )
         for id, stage, instruction, stayed, meta, parent in self._rows(query, *values):
             yield Sample(

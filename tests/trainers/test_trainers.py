@@ -79,11 +79,11 @@ def told(script: str, *arguments: object, key: str = "format") -> Told:
 
 
 @pytest.fixture(scope="module", params=["full", "lora"])
-def trained(
-    request: pytest.FixtureRequest, plain: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Told]:
+def trained(request: pytest.FixtureRequest, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Told]:
     files = [plain / f"{name}-train.jsonl" for name in TRL]
-    return request.param, told("trl_trains.py", install.MODEL, tmp_path_factory.mktemp(request.param), request.param, *files)
+    return request.param, told(
+        "trl_trains.py", install.MODEL, tmp_path_factory.mktemp(request.param), request.param, *files
+    )
 
 
 @pytest.mark.parametrize("name", TRL)
