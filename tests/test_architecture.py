@@ -36,6 +36,8 @@ HEAVY = (
     "aiohttp",
     "rapidfuzz",
     "sqlite3",
+    "orjson",
+    "yaml",
 )
 
 
