@@ -52,6 +52,11 @@ test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-
 	$(BIN)/python tests/vllm/install.py
 	$(BIN)/pytest -m vllm --durations 5
 
+.PHONY: test-trainers
+test-trainers: $(VENV)/ready-dev ## TRL, LLaMA-Factory and Axolotl on exported files, in .venv-trainers
+	$(BIN)/python tests/trainers/install.py
+	$(BIN)/pytest -m trainers --durations 5
+
 .PHONY: fmt
 fmt: $(VENV)/ready-dev ## format the code
 	$(BIN)/ruff format .
@@ -85,10 +90,11 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/embedded.py
 	$(BIN)/python bench/rouge.py --quick
 	$(BIN)/python bench/card.py --samples 100000
+	$(BIN)/python bench/export.py --samples 200000
 
 .PHONY: clean
 clean: ## remove virtual environments and caches; never outputs/
-	rm -rf $(VENV) .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-vllm .venv-trainers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up ------------------------------------------------------------------------------------------------------------

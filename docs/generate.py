@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from selfinstruct.cli import evolve, generate
 from selfinstruct.cli.main import cli
-from selfinstruct.config import MAY_CHANGE, BackendConfig, RunConfig
+from selfinstruct.config import MAY_CHANGE, BackendConfig, ExportConfig, RunConfig
 from selfinstruct.filters import FILTERS
 from selfinstruct.recipes import RECIPES, module_of
 from selfinstruct.recipes.base import SamplingOptions
@@ -53,6 +53,10 @@ over the file, that over the defaults below. `--set KEY=VALUE` reaches every set
 `config.toml`, and `--config` takes it for another run.
 
 Settings marked `*` may differ when a run is continued; any other makes another run.
+"""
+EXPORT = """\
+How what is kept is written, when a run ends and by `selfinstruct export`, whose options have the same names
+(`--file-type`, `--round` for `rounds`). [formats.md](formats.md) tells more.
 """
 
 
@@ -88,9 +92,10 @@ def config_page() -> str:
     evolving = flags | {".".join(setting.place): setting.flag for setting in evolve.SETTINGS}
     parts = [
         CONFIG,
-        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters")),
+        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters", "export")),
         section("`[backend]`", BackendConfig, "backend.", flags),
         f"## `[judge]`\n\n{attribute_docs(RunConfig)['judge']} Its keys are those of `[backend]`.\n",
+        section("`[export]`", ExportConfig, "export.", {}, intro=EXPORT),
     ]
     for name in RECIPES.ours:
         module = module_of(name)
@@ -119,12 +124,17 @@ def section(
     meanings = attribute_docs(model)
     fields = [(name, field) for name, field in model.model_fields.items() if name not in skip]
     rows = [
-        f"| `{name}`{'*' if prefix + name in MAY_CHANGE else ''} | {kind(field.annotation)} | {default(field.default)}"
+        f"| `{name}`{mark(prefix, name)} | {kind(field.annotation)} | {default(field.default)}"
         f" | {meanings[name]}{flag_of(flags, prefix + name)} |"
         for name, field in fields
     ]
     head = "| key | type | default | meaning |\n|---|---|---|---|"
-    return f"## {title}\n\n{intro + chr(10) + chr(10) if intro else ''}{head}\n" + "\n".join(rows) + "\n"
+    return "\n".join([f"## {title}\n", *([f"{intro.strip()}\n"] if intro else []), head, *rows, ""])
+
+
+def mark(prefix: str, name: str) -> str:
+    """The star of a setting that may differ, by itself or with its whole table."""
+    return "*" if {prefix + name, prefix.removesuffix(".")} & MAY_CHANGE else ""
 
 
 def flag_of(flags: dict[str, str], key: str) -> str:
@@ -145,8 +155,10 @@ def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
 
 def kind(annotation: Any) -> str:
     """A type as TOML has it."""
-    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "", tuple: "list of strings"}
+    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): ""}
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return f"list of {kind(arguments[0])}s"
     if annotation in names or origin in names:
         return names.get(annotation) or names.get(origin, "")
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from selfinstruct.errors import ConfigError
 
 Tree = dict[str, Any]
 Dialect = Literal["completion", "chat"]
+FileType = Literal["jsonl", "json", "parquet"]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 """A list in TOML, a tuple here: frozen."""
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -88,6 +89,35 @@ class RecipeConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class ExportConfig(Section):
+    """How what is kept is written."""
+
+    file_type: FileType | None = None
+    """`jsonl`, `json` or `parquet` for every format; None takes what the format is known for (docs/formats.md)."""
+    validation: float | int | None = None
+    """Rows set aside for validation: a share under 1, or a count; all rows of a task, or of a family, go together."""
+    split_seed: int = 42
+    """Number that the choice of validation rows derives from, and the layouts of `self-instruct`."""
+    shard_rows: Annotated[int, Field(ge=1)] | None = None
+    """Rows to a file; None writes one file."""
+    system_prompt: str = ""
+    """Text that every conversation or prompt begins with."""
+    provenance: bool = False
+    """Add columns that say where a row is from: `id`, `recipe`, `model`, and of an evolution the family."""
+    rounds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
+    """Rounds of an evolution to write, 0 for its source rows; none named means every round from 1."""
+    parents: bool = False
+    """Add what the chosen rounds of an evolution were evolved from, up to the source rows."""
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _share_or_count(cls, value: Any) -> Any:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is None or (is_number and (0 < value < 1 or (isinstance(value, int) and value >= 1))):
+            return value
+        raise ValueError(f"{value!r:.20} is neither a share between 0 and 1 nor a count of rows; write 0.1, or 500")
+
+
 class RunConfig(Section):
     """Everything a run is told; what lies resolved in its folder."""
 
@@ -114,6 +144,7 @@ class RunConfig(Section):
     unless it has a `kind` or `base_url` of its own."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
+    export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
     def _contradictions(self) -> RunConfig:
@@ -126,7 +157,7 @@ DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32,
 """Requests in flight when nothing is said, by kind of backend."""
 
 MAY_CHANGE = frozenset({
-    "n", "formats", "patience",
+    "n", "formats", "export", "patience",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
         "base_url", "api_key_env", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
 })  # fmt: skip

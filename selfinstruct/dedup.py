@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from selfinstruct.errors import SourceError
 from selfinstruct.filters.rouge_index import Match, RougeIndex
 from selfinstruct.rows import Row, read_rows
+from selfinstruct.seeds import instruction_of
 from selfinstruct.text import rouge_tokens
 from selfinstruct.writing import write_rows
 
@@ -65,7 +66,7 @@ def dedup_files(
     dropped: Path,
     *,
     against: Sequence[Path] = (),
-    field: str = "instruction",
+    field: str | None = None,
     threshold: float = 0.7,
     tokenize: Callable[[str], list[str]] = rouge_tokens,
     keep: Keep = "first",
@@ -81,7 +82,7 @@ def dedup_files(
         kept: where to write what is kept; its suffix says how (`.jsonl`, `.json`, `.csv`, `.parquet`).
         dropped: likewise for what is dropped.
         against: files whose rows are compared with, and not written.
-        field: the column that is compared.
+        field: the column that is compared; without one the instruction, as seeds have it (`seeds.instruction_of`).
         progress: is told now and then how many rows are decided, and of how many.
 
     Raises:
@@ -128,10 +129,10 @@ def _decide(
     return drops
 
 
-def _cited(rows: Iterable[Row], numbers: set[int], field: str) -> dict[int, dict[str, str]]:
+def _cited(rows: Iterable[Row], numbers: set[int], field: str | None) -> dict[int, dict[str, str]]:
     """Place and text of the rows of these numbers: read once more, which costs less than to hold every place."""
     return {
-        number: {"of": row.place, "text": row.fields[field]} for number, row in enumerate(rows) if number in numbers
+        number: {"of": row.place, "text": _text(row, field)} for number, row in enumerate(rows) if number in numbers
     }
 
 
@@ -139,24 +140,29 @@ def _rows(paths: Iterable[Path]) -> Iterator[Row]:
     return chain.from_iterable(read_rows(path) for path in paths)
 
 
-def _texts(paths: Iterable[Path], field: str) -> list[str]:
-    """The text of every row.
+def _texts(paths: Iterable[Path], field: str | None) -> list[str]:
+    """The text of every row."""
+    return [_text(row, field) for row in _rows(paths)]
+
+
+def _text(row: Row, field: str | None) -> str:
+    """What of a row is compared.
 
     Raises:
-        SourceError: a row lacks the field (names the fields there are), or holds no text there.
+        SourceError: the row lacks the field (names the fields there are), or holds no text there.
     """
-    texts = []
-    for place, fields in _rows(paths):
-        text = fields.get(field)
-        if not isinstance(text, str):
-            raise SourceError(f"{place}: {_trouble(field, fields)}")
-        texts.append(text)
-    return texts
+    text = instruction_of(row.fields) if field is None else row.fields.get(field)
+    if not isinstance(text, str):
+        raise SourceError(f"{row.place}: {_trouble(field, row.fields)}")
+    return text
 
 
-def _trouble(field: str, fields: dict[str, Any]) -> str:
+def _trouble(field: str | None, fields: dict[str, Any]) -> str:
+    there = ", ".join(map(str, fields)) or "none"
+    if field is None:
+        return f"no instruction; there are {there}: name a field with --field, or take the row out"
     if field not in fields:
-        return f"no field {field!r}; there are {', '.join(map(str, fields)) or 'none'}: name one with --field"
+        return f"no field {field!r}; there are {there}: name one with --field"
     return f"{field} is {type(fields[field]).__name__}, not text: name another field with --field, or mend the row"
 
 

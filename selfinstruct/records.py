@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+SEED_STAGE = "seed"
+"""The stage of samples that are seeds: filters are told of them, and an evolution's source rows are exported."""
+
 
 class Reason(StrEnum):
     """Why a draft, or one instance of a draft, was dropped: each states what is wrong with it."""

@@ -47,7 +47,7 @@ _READABLE = "JSONL, JSON, CSV, TSV or Parquet"
 _HALF_WRITTEN = "half-written: the file ends inside a row; take that row out, or write the file again"
 _NOT_DATA = {"config.json", "dataset_info.json", "dataset_infos.json"}
 """Files that lie beside data and describe it."""
-_LISTS_OF_ONE_ROW = {"instances", "messages", "conversations"}
+_LISTS_OF_ONE_ROW = {"instances", "messages", "conversations", "conversation", "prompt"}
 """Keys whose list belongs to the row that it stands in, and is not the list of rows."""
 _BATCH = 1_000
 _LARGEST_CELL = 2**31 - 1  # the most that fits a C long on every system

@@ -35,14 +35,12 @@ from selfinstruct.filters import resolve as resolve_filter
 from selfinstruct.prompts import compile_texts, read_texts
 from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
 from selfinstruct.recipes.base import Pool, Setting
-from selfinstruct.records import Draft, Job, Outcome, Reason, Sample, Seed, Verdict
+from selfinstruct.records import SEED_STAGE, Draft, Job, Outcome, Reason, Sample, Seed, Verdict
 from selfinstruct.resources import find
 from selfinstruct.seeds import load_seeds
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
 
-SEED_STAGE = "seed"
-"""The stage that seeds carry when filters are told of them."""
 FOREIGN_SHARE = 0.005
 """Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
 

@@ -4,9 +4,10 @@
     report = check_seeds(Path("my.jsonl"))                  # lists all of it, for `selfinstruct seeds check`
 
 Read are the published schema (`id, name, instruction, instances[{input, output}], is_classification`) with
-`category`, and flat rows under the names that instruction datasets use (Alpaca, Dolly, prompt/completion,
-question/answer, query/response). How a file is read is the business of `rows`; which instructions are too
-alike is judged by a function handed in, for the filters stand above this module.
+`category`, flat rows under the names that instruction datasets use (Alpaca, Evol, Dolly, prompt/completion,
+question/answer, query/response), and conversations, whose first exchange is the task (`conversations`). How a file is
+read is the business of `rows`; which instructions are too alike is judged by a function handed in, for the filters
+stand above this module.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count
 from math import isnan
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from selfinstruct.conversations import Odd, Reader, first_exchange
 from selfinstruct.errors import SourceError
 from selfinstruct.records import Instance, Record, Seed
-from selfinstruct.rows import Row, kind_of, read_rows
+from selfinstruct.rows import OnBad, Row, kind_of, read_rows
 from selfinstruct.text import encodable
 
 Severity = Literal["error", "warning"]
@@ -89,20 +92,40 @@ class SeedReport(Record):
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
 
-def load_seeds(path: Path) -> list[Seed]:
+def load_seeds(path: Path, on_bad: OnBad | None = None) -> list[Seed]:
     """The seeds of a file or folder, in order, at least one.
 
     Rows of one instruction without `instances` of their own become one seed; ids that are missing are made.
+
+    Args:
+        on_bad: for files of other people: is told the place of each row that is no seed and what is wrong with it,
+            and the row is passed over. Without it such a row is an error.
 
     Raises:
         SourceError: the file cannot be read, or a row is no seed; names the first such row and how many more.
     """
     survey = _survey(path)
     errors = [problem for problem in survey.problems if problem.severity == "error"]
-    if errors:
+    if on_bad is not None and survey.seeds:
+        for problem in errors:
+            on_bad(problem.place, problem.message)
+    elif errors:
         more = f" (and {len(errors) - 1} more: `selfinstruct seeds check {path}` lists them)"
         raise SourceError(f"{errors[0]}{more if len(errors) > 1 else ''}")
     return survey.seeds
+
+
+def instruction_of(fields: Mapping[str, Any]) -> str | None:
+    """What one row asks for, under any of the names that are read, or as the first question of a conversation."""
+    plain = {_plain(name): value for name, value in fields.items()}
+    named = (plain.get(name) for name in _INSTRUCTION)
+    text = next((value for value in named if isinstance(value, str)), None)
+    if text is not None:
+        return text
+    with suppress(Odd):
+        if exchange := first_exchange(fields):
+            return exchange.question
+    return None
 
 
 def check_seeds(path: Path, similar: Similar | None = None) -> SeedReport:
@@ -153,10 +176,10 @@ class _Columns(NamedTuple):
 
 
 def _survey(path: Path) -> _Survey:
-    found = _rows_and_problems(path)
+    found, notes = _flat(path, _rows_and_problems(path))
     rows = [entry for entry in found if isinstance(entry, Row)]
     columns = _columns(path, rows)
-    gathered = _Gathered([_junk(path, name) for name in columns.ignored if _is_junk(name)])
+    gathered = _Gathered([*notes, *(_junk(path, name) for name in columns.ignored if _is_junk(name))])
     for entry in found:
         if isinstance(entry, Problem):
             gathered.problems.append(entry)
@@ -179,6 +202,20 @@ def _rows_and_problems(path: Path) -> list[Row | Problem]:
     return found
 
 
+def _flat(path: Path, found: Sequence[Row | Problem]) -> tuple[list[Row | Problem], list[Problem]]:
+    """The same with each conversation as the task that it begins with, and notes on what of them is not taken."""
+    reader = Reader([entry for entry in found if isinstance(entry, Row)])
+    flat: list[Row | Problem] = []
+    for entry in found:
+        try:
+            task = reader.task(entry) if isinstance(entry, Row) else entry
+        except Odd as odd:
+            task = _error(entry.place, str(odd))
+        if task is not None:
+            flat.append(task)
+    return flat, [_warning(str(path), note) for note in reader.notes()]
+
+
 def _columns(path: Path, rows: Sequence[Row]) -> _Columns:
     """Decided for the whole file, so that a row without an instruction is an error and not another layout."""
     names = dict.fromkeys(name for row in rows for name in row.fields)
@@ -189,6 +226,8 @@ def _columns(path: Path, rows: Sequence[Row]) -> _Columns:
     if rows and instruction not in plain:
         there = ", ".join(" ".join(str(name).split()) for name in [*names][:_NAMES_SHOWN]) or "none"
         wanted = f"no column holds the instructions ({', '.join(_INSTRUCTION)})"
+        if plain == {"text"}:
+            wanted = "its rows are text alone, which does not say where an instruction ends"
         raise SourceError(f"{path}: {wanted}; the columns are: {there}; rename the one that does")
     used = {instruction, given, answer, *_OTHER}
     return _Columns(instruction, given, answer, tuple(name for name in names if _plain(name) not in used))
@@ -238,6 +277,8 @@ class _Task:
     category: str
     flat: bool
     """Came from a row with an input and an output of its own, and may be joined by others."""
+    said: set[Instance] = field(default_factory=set)
+    """The instances so far: thousands of rows may share one instruction."""
 
 
 class _Gathered:
@@ -260,7 +301,9 @@ class _Gathered:
             return
         self.problems += [_warning(task.place, doubt) for doubt in _doubts(task, first)]
         if first is not task:
-            first.instances += task.instances
+            first.instances += [instance for instance in task.instances if instance not in first.said]
+        first.said.update(task.instances)
+        if first is not task:
             return
         self.tasks.append(task)
         if task.flat:
@@ -417,7 +460,7 @@ def _odd_length(instruction: str) -> Iterator[str]:
 
 
 def _disagreements(task: _Task, first: _Task) -> Iterator[str]:
-    if all(instance in first.instances for instance in task.instances):
+    if first.said.issuperset(task.instances):
         yield f"says nothing that {first.place} does not say; take it out"
     for name in ("is_classification", "category", "name"):
         here, there = getattr(task, name), getattr(first, name)

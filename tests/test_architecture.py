@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
     ("errors", "records", "text", "harmless", "languages"),
-    ("config", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
+    ("config", "conversations", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
     ("runs", "engine", "replay", "dedup", "card", "hub"),
@@ -38,6 +38,8 @@ HEAVY = (
     "aiohttp",
     "rapidfuzz",
     "sqlite3",
+    "orjson",
+    "yaml",
 )
 
 

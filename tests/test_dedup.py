@@ -139,6 +139,6 @@ def test_a_place_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) ->
 
 def test_a_lone_surrogate_passes_through_as_an_escape(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
-    source.write_text('{"instruction": "Name \\ud800 a river."}\n')
+    source.write_text('{"instruction":"Name \\ud800 a river."}\n')
     dedup_files([source], tmp_path / "kept.jsonl", tmp_path / "dropped.jsonl")
-    assert (tmp_path / "kept.jsonl").read_text() == '{"instruction": "Name \\ud800 a river."}\n'
+    assert (tmp_path / "kept.jsonl").read_text() == '{"instruction":"Name \\ud800 a river."}\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import sqlite3
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from selfinstruct import backends, exports, filters, recipes
 from selfinstruct.backends.scripted import Line
 from selfinstruct.cli.main import cli
+from selfinstruct.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
 from tests.cli.playing import answers, say, seeds
 
@@ -88,7 +90,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 def test_every_command_in_the_examples_parses() -> None:
     for name in ("backends", "recipes", "formats", "filters", "ledger", "hub"):
         for line in re.findall(r"^\$ (?:\w+=\S+ )?selfinstruct (.*)$", page(name), re.MULTILINE):
-            command, *arguments = line.split()
+            command, *arguments = shlex.split(line)
             cli.commands[command].make_context(command, arguments, resilient_parsing=False)
 
 
@@ -141,11 +143,23 @@ def test_the_format_of_the_formats_page_works() -> None:
     exec(compile(code, "chatty.py", "exec", dont_inherit=True), module)
     sample = Sample(id="1.1", stage="tasks", instruction="Add.", instances=(Instance(input="1, 2", output="3"),))
     assert module["FILES"] == ("chatty.jsonl",)
-    assert list(module["rows"](sample, None)) == [{"turns": ["Add.\n\n1, 2", "3"]}]
+    assert list(module["rows"](sample, None)) == [{"question": "Add.\n1, 2", "answer": "3"}]
     [entry] = blocks("formats", "toml")
     assert tomllib.loads(entry)["project"]["entry-points"]["selfinstruct.exports"] == {"chatty": "my_package.chatty"}
-    [row] = blocks("formats", "json")
-    assert set(json.loads(row)) >= {"id", "instruction", "instances", "lineage"}
+
+
+def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:
+    sample = Sample(
+        id="1.1", stage="s", instruction="Add the numbers.", instances=(Instance(input="1, 2", output="3"),)
+    )
+    setting = Setting(None)  # type: ignore[arg-type]
+    shown = re.findall(r"^### (\S+)\n.*?^```json\n(.*?)^```", page("formats"), re.DOTALL | re.MULTILINE)
+    assert sorted(name for name, _ in shown) == sorted(exports.EXPORTS.ours)
+    for name, row in shown:
+        if name == "jsonl":
+            assert set(json.loads(row)) >= {"id", "instruction", "instances", "lineage"}
+        elif name != "self-instruct":
+            assert [json.loads(row)] == list(exports.open_export(name).rows(sample, setting))
 
 
 def test_the_answers_of_the_backends_page_are_a_script() -> None:

@@ -21,7 +21,11 @@ _FILE = click.Path(path_type=Path)
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--against", multiple=True, type=_FILE, help="Rows compared with, and not written; may be repeated.")
-@click.option("--field", default="instruction", show_default=True, help="The column that is compared.")
+@click.option(
+    "--field",
+    metavar="NAME",
+    help="The column that is compared.  [default: the instruction, or a chat's first question]",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
@@ -50,7 +54,7 @@ _FILE = click.Path(path_type=Path)
 def dedup(
     files: tuple[Path, ...],
     against: tuple[Path, ...],
-    field: str,
+    field: str | None,
     threshold: float,
     tokenizer: str,
     keep: str,

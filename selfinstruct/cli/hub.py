@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     from selfinstruct.store.ledger import Ledger
 
 CARD = "README.md"
-SPLITS = ("train",)
-"""What each configuration is split into."""
 ROWS_PER_FILE = 100_000
-"""Rows in one Parquet file: some tens of megabytes, and what is held in memory at once."""
+"""Rows in one Parquet file: some tens of megabytes."""
 
 
 def published(command: Command) -> Command:
@@ -57,6 +54,8 @@ def card(
     from selfinstruct.card import Licence
     from selfinstruct.card import card as tell
     from selfinstruct.exports import open_export
+    from selfinstruct.exports.files import SPLITS
+    from selfinstruct.runs import stored_config
     from selfinstruct.store.ledger import Ledger
     from selfinstruct.writing import replacing
 
@@ -65,7 +64,8 @@ def card(
         open_export(name)
     folder = existing(run, output_dir)
     with Ledger.open(folder) as ledger:
-        text = tell(ledger, title=folder.resolve().name, configs=dict.fromkeys(formats, SPLITS), licence=chosen)
+        splits = SPLITS if stored_config(ledger).export.validation is not None else SPLITS[:1]
+        text = tell(ledger, title=folder.resolve().name, configs=dict.fromkeys(formats, splits), licence=chosen)
     if to is None:
         print(text, end="")
         return 0
@@ -133,43 +133,25 @@ def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence,
         RunError: no task was kept yet.
     """
     from selfinstruct.card import card as tell
-    from selfinstruct.errors import RunError
 
     with ledger.snapshot():
         files = _data(ledger, formats, folder)
-        if not files:
-            raise RunError(f"{ledger.path.parent}: no task has been kept yet, so there is nothing to push")
         readme = folder / CARD
         readme.write_text(tell(ledger, title=title, configs=_configs(files), licence=licence), encoding="utf-8")
     return {CARD: readme, **files}
 
 
 def _data(ledger: Ledger, formats: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Each format as Parquet files, by their names on the Hub: the one place that knows how they are written."""
-    from pyarrow import ArrowException
-
-    from selfinstruct.errors import ConfigError
-    from selfinstruct.exports import open_export
-    from selfinstruct.exports.base import Lineage
-    from selfinstruct.exports.files import samples
+    """Each format by the names of its files on the Hub, exported as the run's table `[export]` says, as Parquet."""
+    from selfinstruct.exports.files import export
     from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
-    from selfinstruct.writing import write_rows
 
-    stage = task_stage(stored_config(ledger).recipe.name)
-    files: dict[str, Path] = {}
-    for name, exporter in {name: open_export(name) for name in formats}.items():
-        rows = (row for sample in samples(ledger, stage) for row in exporter.rows(sample, Lineage(ledger, sample)))
-        written: list[Path] = []
-        while some := list(islice(rows, ROWS_PER_FILE)):
-            written.append(folder / name / f"{len(written)}.parquet")
-            try:
-                write_rows(((0, row) for row in some), written[-1])
-            except ArrowException as error:
-                raise ConfigError(f"--format {name}: cannot be a Parquet table: {error}; choose another") from None
-        for number, path in enumerate(written):
-            files[f"{name}/train-{number:05}-of-{len(written):05}.parquet"] = path
-    return files
+    config = stored_config(ledger)
+    options = config.export.model_copy(update={"file_type": "parquet", "shard_rows": ROWS_PER_FILE})
+    written = export(ledger, task_stage(config.recipe.name), formats, folder / "data", options)
+    shards = ((one, shard) for one in written for shard in sorted(one.path.iterdir()))
+    return {f"{one.format}/{one.split}-{shard.name}": shard for one, shard in shards}
 
 
 def _configs(files: Iterable[str]) -> dict[str, list[str]]:

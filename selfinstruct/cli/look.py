@@ -101,7 +101,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "answers": told.answers, "prompt_tokens": told.prompt_tokens, "cached_tokens": told.cached_tokens,
         "completion_tokens": told.completion_tokens,
         "cost": cost(config.backend, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
-        "exports": sorted(str(path) for path in (folder / "export").glob("*") if path.is_file()),
+        "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
     }  # fmt: skip
 
 

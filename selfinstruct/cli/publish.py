@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from selfinstruct.cli.options import examples, existing, run_argument
+from selfinstruct.harmless import one_line
+
+
+def _share(context: click.Context, option: click.Parameter, text: str | None) -> float | int | None:
+    """A share such as 0.1, or a count such as 500."""
+    try:
+        return None if text is None else int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a share such as 0.1 nor a count such as 500") from None
 
 
 @click.command(
-    epilog=examples("export first --format alpaca", "export first --format alpaca --format jsonl --to data/")
+    epilog=examples(
+        "export first --format messages --format alpaca --to data/",
+        "export first --format sharegpt --validation 0.05 --file-type parquet",
+        "export my-evolution --format evol --round 3 --round 4 --parents --provenance",
+    )
 )
 @run_argument
 @click.option(
-    "--format", "formats", multiple=True, metavar="NAME", help="alpaca, jsonl; may be repeated.  [default: the run's]"
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="NAME",
+    help="alpaca, dolly, evol, jsonl, messages, prompt-completion, self-instruct, sharegpt, text; may be repeated."
+    "  [default: the run's]",
 )
 @click.option(
     "--to",
@@ -22,17 +42,63 @@ from selfinstruct.cli.options import examples, existing, run_argument
     metavar="DIR",
     help="Where to write.  [default: the run's export folder]",
 )
-def export(run: str, formats: tuple[str, ...], to: Path | None, output_dir: Path) -> int:
-    """Write the kept tasks of RUN as files; each is written beside its place and renamed."""
+@click.option("--force", is_flag=True, help="Replace what an earlier export left in DIR.")
+@click.option(
+    "--file-type",
+    type=click.Choice(["jsonl", "json", "parquet"]),
+    help="Kind of file.  [default: jsonl; alpaca also json]",
+)
+@click.option(
+    "--validation",
+    callback=_share,
+    metavar="SHARE|ROWS",
+    help="Set rows aside: a share such as 0.1, or a count; the rows of a task, or a family, stay together.",
+)
+@click.option("--split-seed", type=int, metavar="N", help="Number that the choice derives from.  [default: 42]")
+@click.option("--shard-rows", type=click.IntRange(1), metavar="N", help="Rows to a file.  [default: one file]")
+@click.option("--system-prompt", metavar="TEXT", help="What every conversation or prompt begins with.")
+@click.option("--provenance", is_flag=True, default=None, help="Add columns: id, family, recipe, model.")
+@click.option(
+    "--round",
+    "rounds",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="N",
+    help="Of an evolution, 0 for the source rows; may be repeated.  [default: all from 1]",
+)
+@click.option("--parents", is_flag=True, default=None, help="Add what those rounds were evolved from.")
+def export(
+    run: str,
+    formats: tuple[str, ...],
+    to: Path | None,
+    force: bool,
+    output_dir: Path,
+    rounds: tuple[int, ...],
+    **flags: Any,
+) -> int:
+    """Write the kept tasks of RUN as files that trainers read, with the entries that tell them how.
+
+    All files appear at once, or none does. In the run's own export folder an earlier export of the same formats makes
+    way; in another folder only with --force. The options are also settings of the run, in its table [export].
+    """
+    from selfinstruct.config import ExportConfig, build, dump, merge
     from selfinstruct.exports.files import export as write
     from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
     from selfinstruct.store.ledger import Ledger
 
     folder = existing(run, output_dir)
+    given = {name: value for name, value in flags.items() if value is not None} | ({"rounds": rounds} if rounds else {})
     with Ledger.open(folder) as ledger:
         config = stored_config(ledger)
-        last = task_stage(config.recipe.name)
-        for path, rows in write(ledger, last, formats or config.formats, to or folder / "export"):
-            print(f"{path}: {rows} rows")
+        options = build(ExportConfig, merge(dump(config.export), given), where="export")
+        last, target = task_stage(config.recipe.name), to or folder / "export"
+        for written in write(
+            ledger, last, formats or config.formats, target, options, replace=force or to is None, notice=_say
+        ):
+            print(f"{written.path}: {written.rows} rows")
     return 0
+
+
+def _say(line: str) -> None:
+    print(one_line(line), file=sys.stderr)

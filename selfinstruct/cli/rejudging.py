@@ -14,7 +14,8 @@ from typing import Any
 
 from selfinstruct.config import RunConfig, dump
 from selfinstruct.errors import RunError
-from selfinstruct.exports.files import export
+from selfinstruct.exports.files import Written, export
+from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.recipes import task_stage
 from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
 from selfinstruct.runs import stored_config, write_config
@@ -43,8 +44,8 @@ def rejudge(folder: Path, copy: Path, filters: Mapping[str, Any]) -> int:
             unborn.rename(copy)
     for key in sorted({*before, *after}, key=lambda key: (key[0], key[1] != "kept", key[1])):
         print(f"{key[0]}: {key[1]} {before.get(key, 0)} -> {after.get(key, 0)}", file=sys.stderr)
-    for path, rows in written:
-        print(f"{copy / path.relative_to(unborn)}: {rows} rows")
+    for one in written:
+        print(f"{copy / one.path.relative_to(unborn)}: {one.rows} rows")
     return 0
 
 
@@ -61,13 +62,20 @@ def _made(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _judged_again(copy: Path, config: RunConfig, *, source: Path) -> tuple[Tally, list[tuple[Path, int]]]:
+def _judged_again(copy: Path, config: RunConfig, *, source: Path) -> tuple[Tally, list[Written]]:
     with Ledger.open(copy, write=True) as ledger:
         facts = {FILTERED_FROM: str(source), "config": json.dumps(dump(config))}
         ledger.judge_again(list(judge_again(ledger, config)), facts)
         write_config(copy, config)
-        stage = task_stage(config.recipe.name)
-        return _tally(ledger), export(ledger, stage, config.formats, copy / "export")
+        return _tally(ledger), _exported(ledger, config, copy / "export")
+
+
+def _exported(ledger: Ledger, config: RunConfig, folder: Path) -> list[Written]:
+    """What a run writes by its own configuration."""
+    stage = task_stage(config.recipe.name)
+    if not ledger.count("drafts", f"kept AND stage = '{stage}'"):
+        return []
+    return export(ledger, stage, config.formats, folder, config.export)
 
 
 Tally = dict[tuple[str, str], int]
@@ -102,15 +110,19 @@ async def _differences(ledger: Ledger) -> list[str]:
 
 
 def _export_differences(ledger: Ledger, exported: Path) -> list[str]:
-    """Files of the run's formats that are not, byte for byte, what its samples give now."""
-    config = stored_config(ledger)
+    """Files of the run's formats that are not, byte for byte, what its samples give now.
+
+    Not those that describe what was exported last, which may have been other formats.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        written = export(ledger, task_stage(config.recipe.name), config.formats, Path(scratch))
-        there = [(exported / path.name, path) for path, _ in written if (exported / path.name).exists()]
+        _exported(ledger, stored_config(ledger), Path(scratch))
+        derived = [path.relative_to(scratch) for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
         return [
-            f"{old}: not what the ledger gives; `selfinstruct export` writes it again"
-            for old, new in there
-            if not _same(old, new)
+            f"{exported / name}: not what the run's own settings give; `selfinstruct export` writes it again"
+            for name in derived
+            if name.name not in (AXOLOTL, LLAMA_FACTORY)
+            and (exported / name).exists()
+            and not _same(exported / name, Path(scratch, name))
         ]
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.7
 """ROUGE-L above which two seeds are called near-duplicates: what the pool would not take either."""
+SHOWN = 50
+"""Errors, and as many warnings, that a person is shown; files of other people may have thousands."""
 
 
 @click.group()
@@ -50,7 +52,12 @@ def near_duplicates(texts: list[str]) -> Iterator[tuple[int, int, float]]:
 
 
 def _told(report: SeedReport) -> str:
-    lines = [f"{problem.place}: {problem.severity}: {problem.message}" for problem in report.problems]
+    shown = {id(problem) for problems in (report.errors, report.warnings) for problem in problems[:SHOWN]}
+    lines = [
+        f"{problem.place}: {problem.severity}: {problem.message}" for problem in report.problems if id(problem) in shown
+    ]
+    if more := len(report.problems) - len(shown):
+        lines.append(f"… and {more:,} more: --json lists all")
     kinds = f"{report.classification} classification, {report.without_input} without input"
     lines += [
         f"{report.seeds} seeds with {report.instances} instances; {kinds}",

@@ -163,8 +163,7 @@ class Session:
         return self._finish(ended.ending, engine.state, ledger, retry_only=engine.retry_only)
 
     def _finish(self, ending: Ending, state: RunState, ledger: Ledger, *, retry_only: bool = False) -> int:
-        """Export, name what was written, and say what is left to do."""
-        written = export(ledger, state.recipe.stages[-1], state.config.formats, self.folder / "export")
+        """Say what is left to do, export, and name what was written."""
         failed = ledger.count("jobs", "state = 'failed'")
         if ending == "interrupted":
             self._say(f"{self.folder}: interrupted with {state.count}; the same command continues it")
@@ -173,11 +172,16 @@ class Session:
         if failed:
             jobs = "1 job" if failed == 1 else f"{failed} jobs"
             self._say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
-        if not self._as_json:
-            for path, rows in written:
-                print(f"{path}: {rows} rows")
+        if state.tasks:
+            self._export(state, ledger)
         code = 0 if ending == "exhausted" and retry_only else EXIT_CODES[ending]
         return code or (1 if failed else 0)
+
+    def _export(self, state: RunState, ledger: Ledger) -> None:
+        config, last = state.config, state.recipe.stages[-1]
+        for written in export(ledger, last, config.formats, self.folder / "export", config.export, notice=self._say):
+            if not self._as_json:
+                print(f"{written.path}: {written.rows} rows")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 

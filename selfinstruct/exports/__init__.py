@@ -1,7 +1,7 @@
-"""Exports by name: `alpaca`, `jsonl`, and those of others by entry point.
+"""Exports by name: ours, and those of others by entry point.
 
 A package adds a format by an entry point in the group `selfinstruct.exports`: its name, and a module or object with
-`FILES` (names of the files it writes, `.json` or `.jsonl`) and `rows(sample, lineage)`. A new format of ours is one
+`FILES` (names of the files it writes, `.json` or `.jsonl`) and `rows(sample, setting)`. A new format of ours is one
 such module and its name here.
 """
 
@@ -15,7 +15,17 @@ from selfinstruct.plugins import Registry
 EXPORTS = Registry(
     "format",
     "selfinstruct.exports",
-    {"alpaca": "selfinstruct.exports.alpaca", "jsonl": "selfinstruct.exports.jsonl"},
+    {
+        "alpaca": "selfinstruct.exports.alpaca",
+        "dolly": "selfinstruct.exports.dolly",
+        "evol": "selfinstruct.exports.evol",
+        "jsonl": "selfinstruct.exports.jsonl",
+        "messages": "selfinstruct.exports.messages",
+        "prompt-completion": "selfinstruct.exports.prompt_completion",
+        "self-instruct": "selfinstruct.exports.self_instruct",
+        "sharegpt": "selfinstruct.exports.sharegpt",
+        "text": "selfinstruct.exports.text",
+    },
 )
 
 

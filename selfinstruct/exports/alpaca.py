@@ -6,15 +6,17 @@ The columns of `alpaca_data.json` (Stanford Alpaca), as LLaMA-Factory, Axolotl a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from selfinstruct.exports.base import Lineage
+from selfinstruct.exports.base import Fields, Setting, answered, with_system
 from selfinstruct.records import Sample
 
 FILES = ("alpaca.json", "alpaca.jsonl")
+LLAMA_FACTORY = {"columns": {"prompt": "instruction", "query": "input", "response": "output"}}
+AXOLOTL = {"type": "alpaca"}
 
 
-def rows(sample: Sample, lineage: Lineage) -> Iterator[dict[str, Any]]:
+def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
     """One row for each instance."""
-    for instance in sample.instances:
-        yield {"instruction": sample.instruction, "input": instance.input, "output": instance.output}
+    for instance in answered(sample):
+        row = {"instruction": sample.instruction, "input": instance.input, "output": instance.output}
+        yield with_system(row, setting)

@@ -1,41 +1,265 @@
-"""The kept tasks of a run in each format asked for."""
+"""The kept tasks of a run in each format asked for: all files appear at once, or none does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
 
+from selfinstruct.config import ExportConfig
+from selfinstruct.errors import RunError
 from selfinstruct.exports import open_export
-from selfinstruct.exports.base import Lineage
-from selfinstruct.records import Sample
+from selfinstruct.exports.base import Export, Fields, Setting
+from selfinstruct.exports.selection import Selection
+from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
+from selfinstruct.records import SEED_STAGE, Sample
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.writing import write_rows
+from selfinstruct.writing import Writer, open_writer, staged
+
+SPLITS = ("train", "validation")
+_SUFFIXES = (".jsonl", ".json", ".parquet")
+_SHARD = re.compile(r"\d{5,}-of-\d{5,}\.(jsonl|json|parquet)")
+_NAMED = 3
+"""Samples left out that are named; more are counted."""
 
 
-def samples(ledger: Ledger, stage: str) -> Iterator[Sample]:
-    """The kept tasks of a run, in the order in which they were settled."""
-    return (stored.sample for stored in ledger.drafts("d.kept AND d.stage = ?", stage))
+class Written(NamedTuple):
+    """The rows of one format, split and kind of file."""
+
+    path: Path
+    """The file, or the folder of its shards."""
+    rows: int
+    format: str
+    split: str
 
 
-def export(ledger: Ledger, stage: str, formats: Iterable[str], folder: Path) -> list[tuple[Path, int]]:
-    """Write the kept tasks in each format.
+def export(
+    ledger: Ledger,
+    stage: str,
+    formats: Iterable[str],
+    folder: Path,
+    options: ExportConfig | None = None,
+    *,
+    replace: bool = True,
+    notice: Callable[[str], object] | None = None,
+) -> list[Written]:
+    """Write the kept tasks in each format, with `dataset_info.json` and `axolotl.yaml` beside them for trainers.
 
     Args:
         stage: the recipe's last stage.
-        folder: made if it is not there; files of the same names are replaced.
-
-    Returns:
-        each file with its number of rows.
+        folder: made if it is not there; what else stands in it stays.
+        replace: whether files that an earlier export of these formats left there make way.
+        notice: is told in a line which samples a format cannot hold.
 
     Raises:
-        ConfigError: an unknown format.
-        RunError: the folder cannot be written.
+        ConfigError: an unknown format, or rounds of a run that is no evolution.
+        RunError: nothing is kept, no row would be left for training, the folder cannot be written or holds such files.
     """
-    opened = [open_export(name) for name in dict.fromkeys(formats)]
-    written: list[tuple[Path, int]] = []
-    for exporter in opened:
-        rows = (row for sample in samples(ledger, stage) for row in exporter.rows(sample, Lineage(ledger, sample)))
-        paths = [folder / name for name in exporter.FILES]
-        counts = write_rows(((file, row) for row in rows for file in range(len(paths))), *paths)
-        written += zip(paths, counts, strict=True)
-    return written
+    options = options or ExportConfig()
+    opened = {name: open_export(name) for name in dict.fromkeys(formats)}
+    old = _making_way(folder, opened.values(), options, replace=replace)
+    with ledger.snapshot():
+        selection = Selection(ledger, stage, options)
+        origin = _Origin(ledger, selection) if options.provenance else None
+        setting = Setting(ledger, options.system_prompt, options.split_seed)
+        held_out = selection.held_out()
+        with staged(folder, old) as part:
+            outputs = [_Output(name, opened[name], part, options) for name in opened]
+            _write(selection, held_out, outputs, setting, origin)
+            describe((place for output in outputs for place in output.places()), part)
+    for output in outputs:
+        if notice is not None:
+            output.tell(notice)
+    return [written for output in outputs for written in output.written(folder)]
+
+
+def _write(
+    selection: Selection,
+    held_out: Collection[str],
+    outputs: Sequence[_Output],
+    setting: Setting,
+    origin: _Origin | None,
+) -> None:
+    with ExitStack() as stack:
+        for output in outputs:
+            stack.enter_context(closing(output))
+        for sample in selection:
+            split = SPLITS[bool(held_out) and selection.family(sample) in held_out]
+            columns = origin.columns(sample) if origin else {}
+            for output in outputs:
+                output.take(sample, split, setting, columns)
+
+
+# What stands where
+
+
+def _making_way(folder: Path, exports: Iterable[Export], options: ExportConfig, *, replace: bool) -> list[Path]:
+    """What earlier exports of these formats left in the folder, in whatever layout."""
+    stems = {_stem(export) for export in exports}
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    old = [path for path in there if _is_export(path, stems)]
+    if old and not replace:
+        raise RunError(f"{old[0]}: exists already; name another folder with --to, or add --force")
+    foreign = [path for path in there if path.name in stems and path not in old]
+    if foreign and options.shard_rows:
+        raise RunError(f"{foreign[0]}: is something else, where shards would go; name another folder with --to")
+    return old
+
+
+def _stem(export: Export) -> str:
+    return Path(export.FILES[0]).stem
+
+
+def _is_export(path: Path, stems: set[str]) -> bool:
+    if path.is_dir():
+        return path.name in stems and _is_shards(path)
+    names = {name for stem in stems for name in (stem, *(f"{stem}-{split}" for split in SPLITS))}
+    return path.name in (LLAMA_FACTORY, AXOLOTL) or (path.stem in names and path.suffix in _SUFFIXES)
+
+
+def _is_shards(folder: Path) -> bool:
+    """Whether nothing is in it but shards of ours: a folder of someone else's is never taken away."""
+    return all(
+        path.name in SPLITS and path.is_dir() and all(_SHARD.fullmatch(file.name) for file in path.iterdir())
+        for path in folder.iterdir()
+    )
+
+
+# Writing
+
+
+class _Output:
+    """One format in the making."""
+
+    def __init__(self, name: str, export: Export, folder: Path, options: ExportConfig) -> None:
+        self._name = name
+        self._export = export
+        self._folder = folder
+        self._columns: Mapping[str, object] = {}
+        self._left_out = 0
+        self._named: list[str] = []
+        splits = SPLITS if options.validation is not None else SPLITS[:1]
+        self._files = {
+            split: [_File(folder / _layout(_stem(export), split, kind, options), kind, options.shard_rows)
+                    for kind in _kinds(export, options)]
+            for split in splits
+        }  # fmt: skip
+
+    def take(self, sample: Sample, split: str, setting: Setting, columns: Fields) -> None:
+        """Write the rows of a sample, each with the columns that it does not have itself."""
+        held = False
+        for row in self._export.rows(sample, setting):
+            held = True
+            whole = {**row, **{name: value for name, value in columns.items() if name not in row}} if columns else row
+            self._columns = self._columns or whole
+            for file in self._files[split]:
+                file.write(whole)
+        if not held:
+            self._left_out += 1
+            self._named = [*self._named, sample.id][:_NAMED]
+
+    def close(self) -> None:
+        """Finish every file."""
+        for files in self._files.values():
+            for file in files:
+                file.close()
+
+    def tell(self, notice: Callable[[str], object]) -> None:
+        """Say what was left out."""
+        if self._left_out:
+            samples = "1 sample" if self._left_out == 1 else f"{self._left_out} samples"
+            more = ", …" if self._left_out > _NAMED else ""
+            notice(f"{self._name}: {samples} without an output left out: {', '.join(self._named)}{more}")
+
+    def places(self) -> Iterator[Place]:
+        """What trainers are told."""
+        for split, files in self._files.items():
+            for file in files:
+                path, parts = file.path.relative_to(self._folder), file.parts()
+                relative = tuple(part.relative_to(self._folder) for part in parts)
+                yield Place(self._name, self._export, split, path, relative, "system" in self._columns)
+
+    def written(self, folder: Path) -> Iterator[Written]:
+        """What the caller is told, with `folder` for the place where it was written first."""
+        for split, files in self._files.items():
+            for file in files:
+                yield Written(folder / file.path.relative_to(self._folder), file.rows, self._name, split)
+
+
+def _kinds(export: Export, options: ExportConfig) -> list[str]:
+    """The kinds of file to write a format in: that asked for, else its own; a single one where there are shards."""
+    kind = options.file_type or ("jsonl" if options.shard_rows else None)
+    if kind is None:
+        return [Path(name).suffix.removeprefix(".") for name in export.FILES]
+    return ["jsonl"] if kind == "parquet" and getattr(export, "JSON_ONLY", False) else [kind]
+
+
+def _layout(stem: str, split: str, kind: str, options: ExportConfig) -> str:
+    """Where rows go, as seen from the export's folder."""
+    if options.shard_rows:
+        return f"{stem}/{split}"
+    return f"{stem}.{kind}" if options.validation is None else f"{stem}-{split}.{kind}"
+
+
+class _File:
+    """The rows of one format, split and kind: one file, or a folder of shards, which tell how many there are."""
+
+    def __init__(self, path: Path, kind: str, shard_rows: int | None) -> None:
+        self.path = path
+        self.rows = 0
+        self._kind = kind
+        self._shard_rows = shard_rows
+        self._shards = 0
+        self._writer: Writer | None = None
+
+    def write(self, row: Fields) -> None:
+        if self._writer is None or (self._shard_rows and self.rows == self._shards * self._shard_rows):
+            self._writer = self._next()
+        self._writer.write(row)
+        self.rows += 1
+
+    def close(self) -> None:
+        writer = self._writer or self._next()
+        writer.close()
+        if self._shard_rows:
+            for number, part in enumerate(self.parts()):
+                (self.path / f"{number:05}.{self._kind}").rename(part)
+
+    def parts(self) -> tuple[Path, ...]:
+        """The files that there are, by their final names."""
+        if not self._shard_rows:
+            return (self.path,)
+        return tuple(self.path / f"{n:05}-of-{self._shards:05}.{self._kind}" for n in range(self._shards))
+
+    def _next(self) -> Writer:
+        """A writer for the next file."""
+        if self._writer is not None:
+            self._writer.close()
+        place = self.path / f"{self._shards:05}.{self._kind}" if self._shard_rows else self.path
+        self._shards += 1
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return open_writer(place, f".{self._kind}")
+
+
+class _Origin:
+    """Columns that say where a row is from."""
+
+    _FAMILY = ("parent", "root", "operator", "round", "depth")
+
+    def __init__(self, ledger: Ledger, selection: Selection) -> None:
+        self._recipe = json.loads(ledger.fact("config") or "{}").get("recipe", {}).get("name")
+        self._model = ledger.fact("model")
+        self._names = self._FAMILY if selection.evolution else ()
+
+    def columns(self, sample: Sample) -> Fields:
+        """The same columns for every sample of a run; a source row was made by no recipe and no model."""
+        made = sample.stage != SEED_STAGE
+        return {
+            "id": sample.id,
+            **{name: sample.meta.get(name) for name in self._names},
+            "recipe": self._recipe if made else None,
+            "model": self._model if made else None,
+        }

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from selfinstruct.exports.base import Lineage
+from selfinstruct.exports.base import Fields, Setting
 from selfinstruct.records import Sample
 
 FILES = ("samples.jsonl",)
+JSON_ONLY = True
 
 
-def rows(sample: Sample, lineage: Lineage) -> Iterator[dict[str, Any]]:
+def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
     """One row: the task, what the recipe knows of it, and its lineage from the first prompt on."""
     yield {
         "id": sample.id,
         "instruction": sample.instruction,
         "instances": [instance.model_dump() for instance in sample.instances],
         **sample.meta,
-        "lineage": [step._asdict() for step in lineage.steps()],
+        "lineage": [step._asdict() for step in setting.lineage(sample)],
     }

@@ -12,6 +12,7 @@ from selfinstruct.cli.main import cli
 from tests.cli.conftest import Say
 from tests.cli.playing import INSTRUCTIONS, SEEDS, Said, answers, seeds, write
 
+AGAIN = "`selfinstruct export` writes it again"
 EXPORTS = "".join(f"outputs/first/export/{name}: 2 rows\n" for name in ("alpaca.json", "alpaca.jsonl", "samples.jsonl"))
 TIDE, BUS = INSTRUCTIONS[0], INSTRUCTIONS[3]
 
@@ -92,7 +93,7 @@ def test_a_run_whose_server_fails_every_job_says_how_to_retry_and_exits_1(here: 
     flags = ("--seeds", seeds(here), "--concurrency", "1", "--set", "patience=2", "--quiet", "--run", "first")
     said = selfinstruct("generate", "--script", script, *flags)
     assert said.code == 1
-    assert said.out == EXPORTS.replace("2 rows", "0 rows")
+    assert said.out == ""
     assert said.err == (
         "outputs/first: stopped: the last 2 jobs failed, most recently: too rude\n"
         "outputs/first: 2 jobs failed; `selfinstruct retry outputs/first` asks again\n"
@@ -130,6 +131,8 @@ outputs/first: 2 of 2 tasks kept, complete
   5 answers, 2,092 tokens in (0 from cache), 50 out; no cost
   outputs/first/export/alpaca.json
   outputs/first/export/alpaca.jsonl
+  outputs/first/export/axolotl.yaml
+  outputs/first/export/dataset_info.json
   outputs/first/export/samples.jsonl
 """
     )
@@ -244,7 +247,7 @@ def test_verify_says_what_it_derived(first: Said, selfinstruct: Say, here: Path)
     (here / "outputs/first/export/alpaca.json").write_text("[]\n")
     assert selfinstruct("verify", "first") == (
         1,
-        "outputs/first/export/alpaca.json: not what the ledger gives; `selfinstruct export` writes it again\n",
+        f"outputs/first/export/alpaca.json: not what the run's own settings give; {AGAIN}\n",
         "outputs/first: 1 differences\n",
     )
 
@@ -256,7 +259,49 @@ def test_export_writes_the_formats_asked_for(first: Said, selfinstruct: Say, her
         {"instruction": TIDE, "input": "the sea", "output": "It is wide."},
         {"instruction": BUS, "input": "the sea", "output": "It is wide."},
     ]
-    assert sorted(path.name for path in (here / "data").iterdir()) == ["alpaca.json", "alpaca.jsonl"]
+    assert sorted(path.name for path in (here / "data").iterdir()) == [
+        "alpaca.json", "alpaca.jsonl", "axolotl.yaml", "dataset_info.json",
+    ]  # fmt: skip
+
+
+def test_export_splits_shards_and_says_where_a_row_is_from(first: Said, selfinstruct: Say, here: Path) -> None:
+    said = selfinstruct(
+        "export", "first", "--format", "messages", "--to", "data", "--validation", "1", "--shard-rows", "1",
+        "--system-prompt", "Be kind.", "--provenance", "--split-seed", "3",
+    )  # fmt: skip
+    assert said == (0, "data/messages/train: 1 rows\ndata/messages/validation: 1 rows\n", "")
+    [row] = [json.loads(line) for line in (here / "data/messages/train/00000-of-00001.jsonl").read_text().splitlines()]
+    assert row["messages"][0] == {"role": "system", "content": "Be kind."}
+    assert (row["recipe"], row["model"]) == ("self-instruct", "scripted")
+
+
+def test_export_replaces_in_the_folder_of_the_run_and_elsewhere_only_when_told(first: Said, selfinstruct: Say) -> None:
+    alpaca = ("export", "first", "--format", "alpaca", "--file-type", "parquet")
+    assert selfinstruct(*alpaca) == (0, "outputs/first/export/alpaca.parquet: 2 rows\n", "")
+    assert selfinstruct(*alpaca, "--to", "data").code == 0
+    assert selfinstruct(*alpaca, "--to", "data") == (
+        2, "", "selfinstruct: data/alpaca.parquet: exists already; name another folder with --to, or add --force\n",
+    )  # fmt: skip
+    assert selfinstruct(*alpaca, "--to", "data", "--force").code == 0
+
+
+def test_a_run_exports_by_its_own_table_and_verifies(here: Path, selfinstruct: Say) -> None:
+    flags = ("--script", answers(here), "--seeds", seeds(here), "-n", "2", "--concurrency", "1", "--run", "first")
+    settings = ("--set", "export.validation=0.5", "--set", "export.file_type=parquet", "--format", "messages")
+    said = selfinstruct("generate", *flags, *settings)
+    train, validation = (f"outputs/first/export/messages-{split}.parquet" for split in ("train", "validation"))
+    assert (said.code, said.out) == (0, f"{train}: 1 rows\n{validation}: 1 rows\n")
+    assert selfinstruct("verify", "first").code == 0
+    (here / train).write_bytes((here / validation).read_bytes())
+    assert selfinstruct("verify", "first").out == f"{train}: not what the run's own settings give; {AGAIN}\n"
+
+
+def test_a_file_of_thousands_of_problems_shows_the_first_and_counts_the_others(here: Path, selfinstruct: Say) -> None:
+    rows = [{"instruction": f"Name river number {n} of the list."} for n in range(120)] + [{"instruction": ""}] * 60
+    said = selfinstruct("seeds", "check", write(here, "big.jsonl", rows))
+    assert said.out.count("warning: no instances") == said.out.count("error: no instruction") == 50
+    assert "\n… and " in said.out
+    assert said.out.endswith("60 errors, 239 warnings: the seeds do not load as they are\n")
 
 
 def test_seeds_check_says_what_is_there_and_what_is_wrong(here: Path, selfinstruct: Say) -> None:

@@ -1,0 +1,23 @@
+"""Prompt and completion as TRL's SFTTrainer reads them: `prompt` all turns but the last, `completion` the answer.
+
+Lists of messages and not plain text. TRL joins two plain texts as they stand and applies no chat template, so that an
+instruction would run into its answer; given messages it applies the model's own template and counts the loss on the
+completion alone. Plain text for base models is what `self-instruct` and `text` write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from selfinstruct.exports.base import Fields, Setting, answered
+from selfinstruct.exports.messages import turns
+from selfinstruct.records import Sample
+
+FILES = ("prompt-completion.jsonl",)
+
+
+def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+    """One row for each instance."""
+    for instance in answered(sample):
+        *prompt, completion = turns(sample, instance, setting)
+        yield {"prompt": prompt, "completion": [completion]}

@@ -1,0 +1,31 @@
+"""Text: one column, for training a language model on the whole of it.
+
+Parts stand under headings, those of Alpaca's prompt without its sentence of introduction. The trainer adds the end of
+sequence of its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from selfinstruct.exports.base import Fields, Setting, answered
+from selfinstruct.records import Instance, Sample
+
+FILES = ("text.jsonl",)
+LLAMA_FACTORY = {"columns": {"prompt": "text"}}
+AXOLOTL = {"type": "completion"}
+
+
+def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+    """One row for each instance."""
+    for instance in answered(sample):
+        yield {"text": "\n\n".join(_parts(sample, instance, setting))}
+
+
+def _parts(sample: Sample, instance: Instance, setting: Setting) -> Iterator[str]:
+    if setting.system:
+        yield setting.system
+    yield f"### Instruction:\n{sample.instruction}"
+    if instance.input:
+        yield f"### Input:\n{instance.input}"
+    yield f"### Response:\n{instance.output}"

@@ -1,0 +1,52 @@
+"""Ledgers for tests of exports: samples as given, without a run that made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from selfinstruct.config import ExportConfig, RunConfig, dump
+from selfinstruct.exports.files import Written, export
+from selfinstruct.records import Draft, Instance, Job, Outcome, Sample, Seed, Verdict
+from selfinstruct.store.ledger import Ledger
+
+STAGE = "instances"
+
+
+def task(instruction: str, *cases: tuple[str, str], **meta: Any) -> Draft:
+    """A draft that is kept, with its instances as (input, output)."""
+    instances = tuple(Instance(input=given, output=made) for given, made in cases)
+    return Draft(stage=STAGE, instruction=instruction, instances=instances, meta=meta)
+
+
+def ledger_of(folder: Path, *drafts: Draft, seeds: tuple[Seed, ...] = ()) -> Path:
+    """A run's folder whose ledger keeps these drafts, with ids 1.1, 2.1, …"""
+    folder.mkdir(parents=True)
+    facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "model": "m"}
+    with Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1) as ledger:
+        for number, draft in enumerate(drafts, start=1):
+            ledger.plan(Job(number, STAGE, {}))
+            sample = _sample(number, draft)
+            ledger.settle(number, [Outcome(sample.id, draft, (Verdict(filter="none", keep=True),), sample)], [])
+    return folder
+
+
+def _sample(number: int, draft: Draft) -> Sample:
+    return Sample(
+        id=f"{number}.1", stage=STAGE, instruction=draft.instruction, instances=draft.instances, meta=draft.meta
+    )
+
+
+def exported(
+    folder: Path, *formats: str, to: Path | None = None, replace: bool = True, **options: Any
+) -> list[Written]:
+    """What `export` wrote into `export/` beside the ledger, or elsewhere."""
+    with Ledger.open(folder) as ledger:
+        return export(ledger, STAGE, formats, to or folder / "export", ExportConfig(**options), replace=replace)
+
+
+def lines(path: Path) -> list[Any]:
+    """The rows of a JSONL file, or of all those in a folder, in the order of their names."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
