@@ -91,10 +91,10 @@ class Reader:
     def _message(self, row: Row) -> Row | None:
         fields = row.fields
         if not (_is(fields, _USER) and _begins(fields)) or _deleted(fields):
-            self._counts["messages"] += self._answers.get(fields["parent_id"]) is not fields
+            self._counts["messages"] += self._answers.get(str(fields.get("parent_id"))) is not fields
             return None
-        answer = self._answers.get(fields["message_id"], {})
-        return Row(row.place, {"id": fields["message_id"], "instruction": fields["text"], "output": answer.get("text")})
+        id, answer = fields.get("message_id"), self._answers.get(str(fields.get("message_id")), {})
+        return Row(row.place, {"id": id, "instruction": fields.get("text"), "output": answer.get("text")})
 
 
 def first_exchange(fields: Fields) -> Exchange | None:
@@ -184,7 +184,7 @@ def _replies(message: Fields) -> list[Fields]:
 
 def _best_answers(rows: Sequence[Row]) -> dict[str, Fields]:
     """By the id of a first question, the answer that people ranked best; the first of those that nobody ranked."""
-    first = {fields["message_id"] for _, fields in rows if _begins(fields)}
+    first = {str(fields.get("message_id")) for _, fields in rows if _begins(fields)}
     best: dict[str, Fields] = {}
     for _, fields in rows:
         parent = str(fields.get("parent_id"))

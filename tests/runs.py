@@ -197,10 +197,11 @@ class Run:
         return last.ending if isinstance(last, Ended) else None
 
     def exports(self) -> dict[str, bytes]:
-        """Every exported file."""
-        with Ledger.open(self.folder) as ledger:
-            export(ledger, "instances", ("alpaca", "jsonl"), self.folder / "export")
-        return {path.name: path.read_bytes() for path in sorted((self.folder / "export").iterdir())}
+        """Every exported file; none where nothing is kept."""
+        if self.kept:
+            with Ledger.open(self.folder) as ledger:
+                export(ledger, "instances", ("alpaca", "jsonl"), self.folder / "export")
+        return {path.name: path.read_bytes() for path in sorted((self.folder / "export").glob("*"))}
 
     def differences(self) -> list[str]:
         """What `verify` finds."""
