@@ -13,8 +13,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
-    ("errors", "records", "text"),
-    ("config", "plugins", "prompts", "parse", "resources", "rows", "seeds", "writing"),
+    ("errors", "records", "text", "harmless"),
+    ("config", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
     ("runs", "engine", "replay", "dedup"),

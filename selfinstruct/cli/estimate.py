@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from selfinstruct.cli.prices import cost
-from selfinstruct.cli.prices import told as told_cost
-from selfinstruct.cli.terminal import visible
+from selfinstruct.harmless import visible
+from selfinstruct.prices import cost
+from selfinstruct.prices import told as told_cost
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Setting

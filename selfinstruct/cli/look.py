@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfinstruct.cli.options import as_json, examples, existing, output_dir, run_argument, runs
-from selfinstruct.cli.terminal import json_line, one_line, visible
+from selfinstruct.harmless import json_line, one_line, visible
 
 if TYPE_CHECKING:
     from selfinstruct.store.ledger import Ledger, StoredDraft
@@ -68,36 +68,31 @@ def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    from selfinstruct.cli.prices import cost
+    from selfinstruct.prices import cost
     from selfinstruct.runs import stored_config
+    from selfinstruct.store.summary import summary
 
     config = stored_config(ledger)
-    spend = ledger.query(
-        "SELECT coalesce(sum(answers), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0),"
-        " coalesce(sum(completion_tokens), 0) FROM spend"
-    )[0]
-    brief = _brief(folder, ledger)
+    brief, told = _brief(folder, ledger), summary(ledger)
     return {
         **brief,
         "begun_with": ledger.fact("version"),
-        "jobs": {f"{stage} {state}": n for stage, state, n in ledger.query(
-            "SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY min(number)")},
-        "drafts": [{"stage": stage, "drafts": n, "kept": kept} for stage, n, kept in ledger.query(
-            "SELECT stage, count(*), sum(kept) FROM drafts GROUP BY stage ORDER BY min(rank)")],
-        "drops": [{"stage": stage, "filter": name, "reason": reason, "count": n} for stage, name, reason, n in
-                  ledger.query("SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
-        "instance_drops": dict(ledger.query("SELECT reason, count(*) FROM instance_drops GROUP BY 1 ORDER BY 2 DESC")),
-        "failed": dict(ledger.query(
-            "SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
-        "faults": dict(ledger.query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
-        "answers": spend[0], "prompt_tokens": spend[1], "cached_tokens": spend[2], "completion_tokens": spend[3],
-        "cost": cost(config.backend, brief["model"] or "", spend[1], spend[3]),
+        "jobs": {f"{jobs.stage} {jobs.state}": jobs.jobs for jobs in told.jobs},
+        "drafts": [drafts._asdict() for drafts in told.drafts],
+        "drops": [{"stage": drop.stage, "filter": drop.filter, "reason": drop.reason, "count": drop.drafts}
+                  for drop in told.drops],
+        "instance_drops": told.instance_drops,
+        "failed": told.failed,
+        "faults": told.faults,
+        "answers": told.answers, "prompt_tokens": told.prompt_tokens, "cached_tokens": told.cached_tokens,
+        "completion_tokens": told.completion_tokens,
+        "cost": cost(config.backend, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
         "exports": sorted(str(path) for path in (folder / "export").glob("*") if path.is_file()),
     }  # fmt: skip
 
 
 def _told(facts: dict[str, Any]) -> str:
-    from selfinstruct.cli.prices import told
+    from selfinstruct.prices import told
 
     lines = [f"{facts['run']}: {facts['kept']} of {facts['target']} tasks kept, {facts['state']}",
              f"  recipe {facts['recipe']}, model {facts['model']}"]  # fmt: skip

@@ -12,8 +12,8 @@ from io import TextIOWrapper
 import click
 
 from selfinstruct.cli import check, dedup, generate, look, publish, refine, seeds
-from selfinstruct.cli.terminal import one_line
 from selfinstruct.errors import UserError
+from selfinstruct.harmless import one_line
 
 EPILOG = """\b
 Examples:

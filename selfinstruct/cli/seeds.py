@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfinstruct.cli.options import as_json, examples
-from selfinstruct.cli.terminal import json_line, visible
+from selfinstruct.harmless import json_line, visible
 
 if TYPE_CHECKING:
     from selfinstruct.seeds import SeedReport

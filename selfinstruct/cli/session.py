@@ -12,13 +12,13 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
-from selfinstruct.cli.terminal import one_line
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
+from selfinstruct.harmless import one_line
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger

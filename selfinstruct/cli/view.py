@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from selfinstruct.cli.prices import cost, told
-from selfinstruct.cli.terminal import json_line, one_line
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
+from selfinstruct.harmless import json_line, one_line
+from selfinstruct.prices import cost, told
 from selfinstruct.store.ledger import Ledger
 
 if TYPE_CHECKING:

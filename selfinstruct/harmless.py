@@ -1,4 +1,5 @@
-"""What a terminal may be shown: models wrote it, so control characters are made visible, never obeyed."""
+"""Text that may be shown, on a terminal or a page: models wrote it, so control characters are made visible, never
+obeyed."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 
 def visible(text: str, indent: str = "  ") -> str:
-    """Text that a terminal cannot obey: control characters become their Unicode pictures, lines are indented."""
+    """Text that nothing obeys: control characters become their Unicode pictures, lines are indented."""
     safe = text if text.isprintable() else "".join(char if _harmless(char) else _picture(char) for char in text)
     return safe.replace("\n", f"\n{indent}")
 

@@ -1,0 +1,92 @@
+"""What a ledger says of its run in numbers: for `status`, and for the card of the dataset."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from selfinstruct.store.ledger import Ledger
+
+
+class Jobs(NamedTuple):
+    """Jobs of one stage in one state."""
+
+    stage: str
+    state: str
+    jobs: int
+
+
+class Drafts(NamedTuple):
+    """Drafts of one stage."""
+
+    stage: str
+    drafts: int
+    kept: int
+
+
+class Drop(NamedTuple):
+    """Drafts of one stage that one filter dropped for one reason."""
+
+    stage: str
+    filter: str
+    reason: str
+    drafts: int
+
+
+class Spend(NamedTuple):
+    """What the answers of one model took at one stage."""
+
+    stage: str
+    model: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Summary(NamedTuple):
+    """A run in numbers."""
+
+    jobs: list[Jobs]
+    drafts: list[Drafts]
+    """In the order of the stages."""
+    drops: list[Drop]
+    """The most frequent first, as everything below."""
+    instance_drops: dict[str, int]
+    """Instances that did not stay in a draft that did, by reason."""
+    failed: dict[str, int]
+    """Failed jobs by kind of fault."""
+    faults: dict[str, int]
+    """Attempts that brought no answer, by kind."""
+    spend: list[Spend]
+
+    @property
+    def answers(self) -> int:
+        return sum(spend.answers for spend in self.spend)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(spend.prompt_tokens for spend in self.spend)
+
+    @property
+    def cached_tokens(self) -> int:
+        return sum(spend.cached_tokens for spend in self.spend)
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(spend.completion_tokens for spend in self.spend)
+
+
+def summary(ledger: Ledger) -> Summary:
+    """The run of a ledger in numbers."""
+    query = ledger.query
+    return Summary(
+        [Jobs(*row) for row in query("SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY min(number)")],
+        [Drafts(*row) for row in query("SELECT stage, count(*), sum(kept) FROM drafts GROUP BY 1 ORDER BY min(rank)")],
+        [Drop(*row) for row in query(
+            "SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
+        dict(query("SELECT reason, count(*) FROM instance_drops GROUP BY 1 ORDER BY 2 DESC")),
+        dict(query("SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
+        dict(query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
+        [Spend(*row) for row in query(
+            "SELECT stage, model, answers, prompt_tokens, completion_tokens, cached_tokens FROM spend ORDER BY 1, 2")],
+    )  # fmt: skip
