@@ -11,7 +11,7 @@ from io import TextIOWrapper
 
 import click
 
-from selfinstruct.cli import check, dedup, generate, look, publish, refine, seeds
+from selfinstruct.cli import check, dedup, generate, look, publish, refine, report, seeds
 from selfinstruct.errors import UserError
 from selfinstruct.harmless import one_line
 
@@ -42,7 +42,7 @@ def cli() -> None:
 
 for command in (
     generate.generate, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
-    publish.export, dedup.dedup, seeds.seeds, check.check,
+    publish.export, report.report, dedup.dedup, seeds.seeds, check.check,
 ):  # fmt: skip
     cli.add_command(command)
 
