@@ -26,17 +26,18 @@ VERBS = (
     "write explain list generate describe create find suggest rewrite summarize translate classify identify compare "
     "design give name calculate convert edit predict analyze construct propose categorize determine outline compose "
     "provide discuss"
-).split()
+)
 NOUNS = (
     "story list sentence paragraph poem method example word function summary letter plan number question name idea "
     "difference advantage step way reason recipe message title article city country animal color problem answer essay "
     "dialogue headline slogan song email table formula schedule route tool habit rule risk cause effect theme"
-).split()
+)
 KINDS = (
     "short simple detailed clear funny formal brief polite creative useful common practical modern ancient quiet "
     "colorful local healthy difficult famous unusual honest careful daily seasonal technical"
-).split()
-LINKS = "about for using without in with on from after before against".split()
+)
+LINKS = "about for using without in with on from after before against"
+COMMON = "the of to and a for is with that what how in it on as at by this from one"
 TOPICS = (
     "the sea a bakery two friends winter solar power a small village the night sky public transport a school garden "
     "the stock market modern art an old bridge healthy eating a long journey machine learning the city library "
@@ -50,10 +51,9 @@ class Writer:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        made = ("".join(rng.choices("bcdfglmnprst", k=1) + rng.choices("aeiou", k=1)) for _ in range(4 * 9000))
-        syllables = list(made)
+        syllables = ["".join((rng.choice("bcdfglmnprst"), rng.choice("aeiou"))) for _ in range(4 * 9000)]
         self._words = ["".join(syllables[n * 4 : n * 4 + 2 + n % 3]) for n in range(9000)]
-        self._words[:20] = "the of to and a for is with that what how in it on as at by this from one".split()
+        self._words[:20] = COMMON.split()
         self._ranks = [1 / (rank + 4) for rank in range(9000)]
 
     def words(self, count: int) -> str:
@@ -62,14 +62,21 @@ class Writer:
 
     def instruction(self) -> str:
         """An order, of 6 to 20 words."""
-        rng, common = self._rng, lambda words: rng.choices(words, [1 / (n + 3) for n in range(len(words))])[0]
-        told = f"{common(VERBS).capitalize()} a {rng.choice(KINDS)} {common(NOUNS)} {rng.choice(LINKS)}"
-        return f"{told} {self.words(rng.randint(2, 12))} {rng.choice(LINKS)} {rng.choice(TOPICS.split())}."
+        rng = self._rng
+        told = f"{self._of(VERBS).capitalize()} a {self._of(KINDS)} {self._of(NOUNS)} {self._of(LINKS)}"
+        return f"{told} {self.words(rng.randint(2, 12))} {self._of(LINKS)} {self._of(TOPICS)}."
+
+    def _of(self, words: str) -> str:
+        """One of these words, the first ones more often."""
+        choices = words.split()
+        return self._rng.choices(choices, [1 / (n + 3) for n in range(len(choices))])[0]
 
     def instance(self) -> Instance:
         """A case, half of them without input."""
         given = "" if self._rng.random() < 0.5 else self.words(round(self._rng.lognormvariate(2.6, 0.7)) + 1)
-        return Instance(input=given, output=self.words(round(self._rng.lognormvariate(3.4, 0.9)) + 1).capitalize() + ".")
+        return Instance(
+            input=given, output=self.words(round(self._rng.lognormvariate(3.4, 0.9)) + 1).capitalize() + "."
+        )
 
 
 class Maker:
@@ -157,12 +164,14 @@ def main() -> None:
         if not run.exists():
             make(run, options.tasks)
         began = time.perf_counter()
-        said = subprocess.run([sys.executable, "-m", "selfinstruct", "report", str(run)], check=True, capture_output=True, text=True)
+        command = [sys.executable, "-m", "selfinstruct", "report", str(run)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds = time.perf_counter() - began
         print(said.stdout.strip())
         first, ready = painted(run / "report.html")
-        print(f"| written in | size | first paint | samples ready |\n|---:|---:|---:|---:|\n"
-              f"| {seconds:.1f} s | {(run / 'report.html').stat().st_size / 1e6:.2f} MB | {first:.2f} s | {ready:.2f} s |")  # fmt: skip
+        size = (run / "report.html").stat().st_size / 1e6
+        print("| written in | size | first paint | samples ready |\n|---:|---:|---:|---:|")
+        print(f"| {seconds:.1f} s | {size:.2f} MB | {first:.2f} s | {ready:.2f} s |")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def cli() -> None:
 
 for command in (
     generate.generate, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
-    publish.export, report.report, dedup.dedup, seeds.seeds, check.check,
+    publish.export, report.report, report.review, dedup.dedup, seeds.seeds, check.check,
 ):  # fmt: skip
     cli.add_command(command)
 

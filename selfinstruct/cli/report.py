@@ -1,7 +1,8 @@
-"""`report`: a run, or two side by side, as one HTML page."""
+"""`report`, `review`: a run as a page to look at, or to decide on."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -37,4 +38,35 @@ def report(run: str, other: str | None, to: Path | None, output_dir: Path) -> in
         part.write_text(page(told), encoding="utf-8")
     counts = " and ".join(f"{one.packed.shown:,} of {one.packed.of:,}" for one in told)
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB with {counts} drafts; open it in a browser")
+    return 0
+
+
+@click.command(epilog=examples("review first", "review first --port 8765 --no-browser"))
+@run_argument
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine.  [default: any free one]")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def review(run: str, port: int, no_browser: bool, output_dir: Path) -> int:
+    """Keep, drop and edit the tasks of RUN by hand, in a browser, with the keyboard; Ctrl-C ends it.
+
+    Decisions are in the ledger at once, as the filter `human`, and exports honour them; nothing else of the run
+    changes, and it may go on meanwhile. The page is served on this machine alone, at an address with a random token.
+    """
+    import webbrowser
+    from contextlib import suppress
+
+    from selfinstruct.report.page import page, tell
+    from selfinstruct.review import Reviewing
+    from selfinstruct.store.ledger import Ledger
+
+    folder = existing(run, output_dir)
+    with Ledger.open(folder, write=True) as ledger:
+        told = tell(ledger, folder.resolve().name, room=None)
+    html, stage = page([told], review=True), told.figures["stage"]
+    with Reviewing(html, lambda: Ledger.open(folder, write=True), stage, port=port) as reviewing:
+        print(reviewing.address, flush=True)
+        if not no_browser:
+            webbrowser.open(reviewing.address)
+        with suppress(KeyboardInterrupt):
+            reviewing.serve()
+    print(f"{reviewing.decisions} decisions; `selfinstruct export {folder}` writes the files anew", file=sys.stderr)
     return 0

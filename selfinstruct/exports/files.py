@@ -13,8 +13,8 @@ from selfinstruct.writing import write_rows
 
 
 def samples(ledger: Ledger, stage: str) -> Iterator[Sample]:
-    """The kept tasks of a run, in the order in which they were settled."""
-    return (stored.sample for stored in ledger.drafts("d.kept AND d.stage = ?", stage))
+    """The kept tasks of a run as people have reviewed them, in the order in which they were settled."""
+    return ledger.samples("d.stage = ?", stage)
 
 
 def export(ledger: Ledger, stage: str, formats: Iterable[str], folder: Path) -> list[tuple[Path, int]]:

@@ -1,7 +1,7 @@
 """What the pictures of a report show: numbers told from the ledger, of one run.
 
-All are over the whole run, except the similarity to other samples, which is over a seeded sample of them where there are
-too many pairs. docs/report.md says how each is computed.
+All are over the whole run, except the similarity to other samples, which is over a seeded sample of them where there
+are too many pairs. docs/report.md says how each is computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from selfinstruct.config import BackendConfig, RunConfig
 from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.prices import cost
 from selfinstruct.recipes import task_stage
-from selfinstruct.report.words import Phrase, first_words, is_english, verb_and_noun
+from selfinstruct.report.words import first_words, is_english, verb_and_noun
 from selfinstruct.runs import stored_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import Spend, Summary, summary
@@ -46,7 +46,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
     kept = ledger.query("SELECT instruction, stayed FROM drafts WHERE kept AND stage = ? ORDER BY rank", stage)
     instructions = [instruction for instruction, _ in kept]
     seeds = [seed.instruction for seed in ledger.seeds()]
-    tokenizer = config.filters.get("rouge", {}).get("tokenizer", "rouge")
+    tokenizer = str(config.filters.get("rouge", {}).get("tokenizer", "rouge"))
     told = summary(ledger)
     return {
         **_begun(ledger, name, config),
@@ -113,7 +113,7 @@ def _lengths(kept: Iterable[tuple[str, str]]) -> Figures:
             words["input"].append(len(unicode_tokens(given)))
             words["output"].append(len(unicode_tokens(made)))
     starts = (0, *LENGTHS)
-    labels = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(starts, LENGTHS, strict=False)]  # noqa: RUF001
+    labels = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(starts, LENGTHS, strict=False)]
     return {
         "labels": [*labels, f"{LENGTHS[-1]}+"],
         **{part: {"counts": _classes(counts), "median": median(counts or [0])} for part, counts in words.items()},
@@ -190,12 +190,16 @@ def evolution(ledger: Ledger, stage: str) -> Figures | None:
         if fate != "open":
             rounds[int(round_ or 0)]["kept" if fate == "kept" else "dropped"] += count
             operators[str(operator)][fate] += count
-    reasons = sum(operators.values(), Counter[str]())
+    if not rounds:
+        return None
+    reasons = [reason for reason, _ in sum(operators.values(), Counter[str]()).most_common() if reason != "kept"]
     return {
-        "rounds": [{"round": number, "kept": fate["kept"], "dropped": fate["dropped"]} for number, fate in rounds.items()],
-        "operators": [{"operator": name, **fates} for name, fates in sorted(operators.items())],
-        "reasons": [reason for reason, _ in reasons.most_common() if reason != "kept"],
-    } if fates else None  # fmt: skip
+        "rounds": [{"round": n, "kept": fate["kept"], "dropped": fate["dropped"]} for n, fate in rounds.items()],
+        "operators": [
+            {"operator": name, "kept": fates["kept"], "dropped": {reason: fates[reason] for reason in reasons}}
+            for name, fates in sorted(operators.items())
+        ],
+    }
 
 
 # -- what it cost -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The page: figures, packed samples and what lies in `assets/`, as one HTML file that asks for nothing.
 
-Whatever a model wrote is data: JSON in which no `<` stands, or a compressed block; the scripts put it on the page as text.
-The policy in its head lets no other script run than ours, by their hashes, and nothing be fetched.
+Whatever a model wrote is data: JSON in which no `<` stands, or a compressed block; the scripts put it on the page as
+text. The policy in its head lets no other script run than ours, by their hashes, and nothing be fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
 
 from selfinstruct.prices import told as money
 from selfinstruct.report.figures import BINS, BUCKETS, Figures, figures
@@ -25,7 +24,7 @@ from selfinstruct.report.rows import Packed, pack
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text import storable
 
-ROOM = 4_100_000
+ROOM = 4_250_000
 """Characters for the samples of a page that is written to a file: with charts and figures it stays under 5 MB."""
 STYLE = "style.css"
 SCRIPTS = ("vendor/echarts.min.js", "charts.js", "samples.js", "app.js")
@@ -62,11 +61,11 @@ def tell(ledger: Ledger, name: str, *, room: int | None) -> Told:
         return Told(told, pack(ledger, told["stage"], room))
 
 
-def page(told: Sequence[Told], *, review: str = "") -> str:
+def page(told: Sequence[Told], *, review: bool = False) -> str:
     """The HTML of one run, or of two side by side.
 
     Args:
-        review: where the page sends what a person decides; "" makes a page to look at.
+        review: a page on which a person decides, for the server that takes decisions.
     """
     scripts = [_asset(name) for name in (*SCRIPTS[:-1], *([REVIEW] if review else []), SCRIPTS[-1])]
     style = _asset(STYLE)
@@ -79,9 +78,9 @@ def page(told: Sequence[Told], *, review: str = "") -> str:
         steps=[f"{step / BINS:.2f}–{(step + 1) / BINS:.2f}" for step in range(BINS)],
         buckets=BUCKETS,
         facts=_safe_json({"runs": runs}),
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
-        policy=_policy(style, scripts, fetches=bool(review)),
+        style=style,
+        scripts=scripts,
+        policy=_policy(style, scripts, fetches=review),
         review=review,
         version=version("selfinstruct"),
     )
@@ -100,16 +99,16 @@ def _digest(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-def _safe_json(value: Any) -> Markup:
+def _safe_json(value: Any) -> str:
     """JSON that may stand in a script element: nothing in it ends the element or opens a comment."""
-    return Markup(storable(json.dumps(value, ensure_ascii=False)).replace("<", "\\u003c"))
+    return storable(json.dumps(value, ensure_ascii=False)).replace("<", "\\u003c")
 
 
 def _asset(name: str) -> str:
     return (files("selfinstruct.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-# -- how the template writes --------------------------------------------------------------------------------------------
+# -- how the template writes ------------------------------------------------------------------------------------------
 
 
 @cache

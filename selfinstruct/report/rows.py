@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
+from selfinstruct.records import Review
 from selfinstruct.store.ledger import Ledger, StoredDraft
 from selfinstruct.text import storable
 
@@ -75,7 +76,11 @@ def _block(ledger: Ledger, parents: Mapping[int, str], ids: list[str]) -> dict[s
     roots = {id: _job([id, *chain][-1]) for id, chain in chains.items()}
     shown = _demonstrations(ledger, roots.values())
     drafts = ledger.drafts("d.id IN (SELECT value FROM json_each(?))", json.dumps(ids))
-    rows = [{**_row(draft), "chain": chains[draft.id], "from": shown[roots[draft.id]]} for draft in drafts]
+    reviews = ledger.reviews("draft IN (SELECT value FROM json_each(?))", json.dumps(ids))
+    rows = [
+        {**_row(draft), "chain": chains[draft.id], "from": shown[roots[draft.id]], "review": _review(draft, reviews)}
+        for draft in drafts
+    ]
     named = {row[key] for row in rows for key in ("of", "parent", "root") if row[key]}
     return {
         "rows": {key: [row[key] for row in rows] for key in rows[0]},
@@ -101,6 +106,19 @@ def _row(stored: StoredDraft) -> dict[str, Any]:
         "answer": meta.get("answer"),
         "category": _category(meta),
         **{key: meta.get(key) for key in ("operator", "round", "parent", "root")},
+    }
+
+
+def _review(stored: StoredDraft, reviews: Mapping[str, Review]) -> dict[str, Any] | None:
+    """What a person decided, with the task as it is now."""
+    if (review := reviews.get(stored.id)) is None:
+        return None
+    instances = review.instances or (stored.stayed if stored.kept else stored.draft.instances)
+    return {
+        "keep": review.keep,
+        "edited": review.edited,
+        "instruction": review.instruction or stored.draft.instruction,
+        "instances": [[instance.input, instance.output] for instance in instances],
     }
 
 

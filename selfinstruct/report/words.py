@@ -40,7 +40,9 @@ _CLAUSES = frozenset((
     "does", "did", "has", "have", "had", "can", "could", "will", "would", "shall", "should", "may", "might", "must",
     "not", "there", "here", "everything", "something", "anything", "nothing", "someone", "anyone",
 ))  # fmt: skip
-_FINITE = frozenset(("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "or"))
+_FINITE = frozenset(
+    ("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "or")
+)
 """What a noun may be followed by and an order is not."""
 _RATHER_ADJECTIVES = frozenset(("prime", "present", "further", "free", "open", "total", "physical"))
 _JOINERS = frozenset((",", "and", "or", "but"))
@@ -54,7 +56,9 @@ _FRAME = re.compile(
     r"|(?:your|the) (?:task|job|goal|aim|objective) is to "
     r"|(?:help me|try) to )+"
 )
-_OPENING = re.compile(rf"(?:{'|'.join(sorted(_PREPOSITIONS))}|given|based|according|relative|if|when|once|while|\w+ing)\b")
+_OPENING = re.compile(
+    rf"(?:{'|'.join(sorted(_PREPOSITIONS))}|given|based|according|relative|if|when|once|while|\w+ing)\b"
+)
 
 
 class Phrase(NamedTuple):
