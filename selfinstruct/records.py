@@ -198,6 +198,11 @@ class Review(Record):
         return self.instruction is not None or self.instances is not None
 
     @property
+    def word(self) -> str:
+        """What became of the draft: `dropped`, `edited`, `kept`."""
+        return "dropped" if not self.keep else "edited" if self.edited else "kept"
+
+    @property
     def verdict(self) -> Verdict:
         """The decision as the last filter's word."""
         reason = Reason.PASSED if self.keep else Reason.REJECTED

@@ -86,7 +86,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 
 
 def test_every_command_in_the_examples_parses() -> None:
-    for name in ("backends", "recipes", "formats", "filters", "ledger"):
+    for name in ("backends", "recipes", "formats", "filters", "ledger", "report"):
         for line in re.findall(r"^\$ (?:\w+=\S+ )?selfinstruct (.*)$", page(name), re.MULTILINE):
             command, *arguments = line.split()
             cli.commands[command].make_context(command, arguments, resilient_parsing=False)

@@ -68,5 +68,6 @@ def review(run: str, port: int, no_browser: bool, output_dir: Path) -> int:
             webbrowser.open(reviewing.address)
         with suppress(KeyboardInterrupt):
             reviewing.serve()
-    print(f"{reviewing.decisions} decisions; `selfinstruct export {folder}` writes the files anew", file=sys.stderr)
+    written = f"; `selfinstruct export {folder}` writes the dataset by them" if reviewing.decisions else ""
+    print(f"{reviewing.decisions or 'no'} decision{'s'[: reviewing.decisions != 1]}{written}", file=sys.stderr)
     return 0

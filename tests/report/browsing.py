@@ -13,6 +13,7 @@ from typing import Any
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 FLAGS = (
@@ -47,7 +48,12 @@ class Browser:
     def press(self, *keys: str) -> None:
         """Type keys, as a person would, where the focus is."""
         for key in keys:
-            ActionChains(self._driver).send_keys(key).perform()
+            chord = ActionChains(self._driver)
+            if key[0] == Keys.CONTROL and len(key) > 1:
+                chord.key_down(Keys.CONTROL).send_keys(key[1:]).key_up(Keys.CONTROL)
+            else:
+                chord.send_keys(key)
+            chord.perform()
 
     def look(self, *, width: int = 1280, height: int = 900, dark: bool = False, media: str = "") -> None:
         """Give the window a size and a colour scheme; `media` may be `print`."""
@@ -60,6 +66,10 @@ class Browser:
         """A screenshot of the page, all of it or the window."""
         shot = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
         path.write_bytes(b64decode(shot["data"]))
+
+    def print(self) -> str:
+        """The page as a PDF, in base64."""
+        return str(self._driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
 
     def said(self) -> list[str]:
         """What the page has told the console since last asked: errors, refusals of its policy."""

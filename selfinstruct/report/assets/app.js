@@ -13,7 +13,7 @@ function press(event) {
   const typing = event.target.closest("input, textarea, select, dialog");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (typing) {
-    if (event.key === "Escape" && event.target === search.query) list.box.focus();
+    if (event.key === "Escape" && event.target === search.query) { event.preventDefault(); list.box.focus(); }
     return;
   }
   const scrolls = event.key.length > 1 && event.target !== list.box;

@@ -61,8 +61,8 @@ function histogram(labels, pick, name) {
 /** A label stands where its sector is wide enough for a line of text. */
 function sunburst(place, box) {
   const radius = Math.min(box.clientWidth, box.clientHeight) / 2;
-  const narrowest = (12 / (2 * Math.PI * 0.55 * radius)) * (runs[place].verbs.shown || 1);
-  const back = colour("paper"), ink = colour("ink");
+  const narrowest = (11 / (2 * Math.PI * 0.55 * radius)) * (runs[place].verbs.shown || 1);
+  const back = colour("paper"), ink = colour("ink"), size = radius < 190 ? 10 : 12;
   return {
     animation: false,
     textStyle: { fontFamily: font() },
@@ -83,8 +83,8 @@ function sunburst(place, box) {
           label: { color: ink, show: noun.count > narrowest },
         })),
       })),
-      levels: [{}, { r0: "14%", r: "55%", label: { fontSize: 12, rotate: "radial", align: "right", padding: 4 } },
-        { r0: "55%", r: "98%", label: { fontSize: 11, rotate: "radial", align: "left", padding: 4 } }],
+      levels: [{}, { r0: "14%", r: "55%", label: { fontSize: size, rotate: "radial", align: "right", padding: 4 } },
+        { r0: "55%", r: "98%", label: { fontSize: size - 1, rotate: "radial", align: "left", padding: 4 } }],
     }],
   };
 }

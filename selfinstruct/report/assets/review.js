@@ -80,7 +80,7 @@ function form(row) {
   element.addEventListener("submit", (event) => { event.preventDefault(); save(); });
   element.addEventListener("reset", (event) => { event.preventDefault(); detail(); list.box.focus(); });
   element.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") element.requestSubmit === undefined || element.reset();
+    if (event.key === "Escape") element.reset();
     if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); save(); }
   });
   return element;
@@ -98,8 +98,17 @@ function help() {
   dialog.showModal();
 }
 
+/** What was decided before, then straight to the samples. */
+async function load() {
+  for (const review of await (await fetch("reviews")).json()) {
+    const row = byId[0].get(review.draft);
+    if (row) row.review = known(review);
+  }
+  document.getElementById("samples").scrollIntoView();
+  list.box.focus({ preventScroll: true });
+}
+
 Object.assign(hooks, {
-  actions,
+  actions, load,
   keys: { a: () => decide(true), d: () => decide(false), e: edit, u: undo, "?": help },
-  load: async () => { for (const review of await (await fetch("reviews")).json()) { const row = byId[0].get(review.draft); if (row) row.review = known(review); } },
 });

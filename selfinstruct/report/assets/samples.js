@@ -174,7 +174,7 @@ function detail() {
   const place = document.getElementById("detail");
   place.scrollTop = 0;
   if (!chosen) return place.replaceChildren(make("p", { className: "note" }, "Nothing matches."));
-  place.replaceChildren(...[facts_of(chosen), ...texts(chosen), why(chosen), lineage(chosen), family(chosen), hooks.actions(chosen)].filter(Boolean));
+  place.replaceChildren(...[facts_of(chosen), hooks.actions(chosen), ...texts(chosen), why(chosen), lineage(chosen), family(chosen)].filter(Boolean));
 }
 
 function facts_of(row) {
