@@ -21,6 +21,14 @@ from selfinstruct.text import storable
 LARGEST = 4_000_000
 """Bytes of a decision at most."""
 HOST = "127.0.0.1"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What every answer says to browsers."""
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -69,12 +77,12 @@ def _changes(review: Review, draft: Draft, instances: tuple[Instance, ...]) -> R
 # -- the server -------------------------------------------------------------------------------------------------------
 
 
-class Reviewing:
+class Reviewing(ThreadingHTTPServer):
     """A page on a loopback port, and where it sends decisions.
 
     with Reviewing(page, open_ledger, stage, port=0) as reviewing:
         print(reviewing.address)
-        reviewing.serve()
+        reviewing.serve_forever()
 
     Args:
         page: its HTML.
@@ -86,43 +94,30 @@ class Reviewing:
         RunError: the port is taken.
     """
 
+    daemon_threads = True
+
     def __init__(self, page: str, open_ledger: Callable[[], Ledger], stage: str, *, port: int) -> None:
         self.page = page.encode()
-        self.open_ledger = open_ledger
-        self.stage = stage
         self.token = secrets.token_urlsafe(24)
         self.decisions = 0
         """Taken since it began."""
+        self._open_ledger = open_ledger
+        self._stage = stage
         try:
-            self._server = ThreadingHTTPServer((HOST, port), _handler(self))
+            super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise RunError(f"port {port}: {error.strerror}; choose another with --port") from None
-        self._server.daemon_threads = True
-        self.hosts = {f"{name}:{self._server.server_port}" for name in (HOST, "localhost")}
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
         """The names by which it may be asked for."""
 
     @property
     def address(self) -> str:
         """Where to open it."""
-        return f"http://{HOST}:{self._server.server_port}/{self.token}/"
-
-    def serve(self) -> None:
-        """Answer until `close`."""
-        self._server.serve_forever(poll_interval=0.1)
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-
-    def __enter__(self) -> Reviewing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.server_close()
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def reviews(self) -> list[dict[str, Any]]:
         """What people have decided."""
-        with self.open_ledger() as ledger:
+        with self._open_ledger() as ledger:
             return [review.model_dump(mode="json") for review in ledger.reviews().values()]
 
     def take(self, body: bytes) -> dict[str, Any]:
@@ -136,79 +131,68 @@ class Reviewing:
             review = Review.model_validate_json(storable(json.dumps(json.loads(body), ensure_ascii=False)))
         except ValueError as error:
             raise RunError(f"not a decision: {str(error).splitlines()[0]}") from None
-        with self.open_ledger() as ledger:
-            decided = decide(ledger, self.stage, review)
+        with self._open_ledger() as ledger:
+            decided = decide(ledger, self._stage, review)
         self.decisions += 1
         return decided.model_dump(mode="json")
 
 
-def _handler(reviewing: Reviewing) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        server_version, sys_version = "selfinstruct", ""
-        timeout = 60
+class _Handler(BaseHTTPRequestHandler):
+    server: Reviewing
+    server_version, sys_version = "selfinstruct", ""
+    timeout = 60
 
-        def do_GET(self) -> None:
-            if not self._known():
-                self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for you: open the address that `review` printed")
-            elif self._path() == "":
-                self._send(HTTPStatus.OK, "text/html", reviewing.page)
-            elif self._path() == "reviews":
-                self._send(HTTPStatus.OK, "application/json", json.dumps(reviewing.reviews()).encode())
-            else:
-                self._send(HTTPStatus.NOT_FOUND, "text/plain", b"nothing here")
+    def do_GET(self) -> None:
+        if not self._is_known():
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for you: open the address that `review` printed")
+        elif self._place() == "":
+            self._send(HTTPStatus.OK, "text/html", self.server.page)
+        elif self._place() == "reviews":
+            self._send(HTTPStatus.OK, "application/json", json.dumps(self.server.reviews()).encode())
+        else:
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"nothing here")
 
-        def do_POST(self) -> None:
-            length = self.headers.get("Content-Length", "")
-            if not self._known() or not self._is_ours() or self._path() != "reviews":
-                self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for you")
-            elif not length.isdecimal() or int(length) > LARGEST:
-                self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"more than {LARGEST} bytes"})
-            else:
-                self._take(self.rfile.read(int(length)))
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not self._is_known() or not self._is_ours() or self._place() != "reviews":
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for you")
+        elif not length.isdecimal() or int(length) > LARGEST:
+            self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"more than {LARGEST} bytes"})
+        else:
+            self._take(self.rfile.read(int(length)))
 
-        def _take(self, body: bytes) -> None:
-            try:
-                self._say(HTTPStatus.OK, reviewing.take(body))
-            except RunError as error:
-                self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+    def log_message(self, format: str, *_: object) -> None:
+        """Say nothing: the token would stand in every line."""
 
-        def _is_ours(self) -> bool:
-            """Whether the page that writes is ours; a form of another one could not say that it sends JSON."""
-            origin = self.headers.get("Origin", "").removeprefix("http://")
-            return origin in reviewing.hosts and self.headers.get_content_type() == "application/json"
+    def _take(self, body: bytes) -> None:
+        try:
+            self._say(HTTPStatus.OK, self.server.take(body))
+        except RunError as error:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
 
-        def _known(self) -> bool:
-            """Whether this is our page asking, by the name that it was opened under."""
-            token = self.path.removeprefix("/").partition("/")[0]
-            return self.headers.get("Host", "") in reviewing.hosts and secrets.compare_digest(
-                token.encode(), reviewing.token.encode()
-            )
+    def _is_known(self) -> bool:
+        """Whether it was asked for with the token, and by a name of this machine."""
+        token = self.path.removeprefix("/").partition("/")[0]
+        return self.headers.get("Host", "") in self.server.hosts and secrets.compare_digest(
+            token.encode(), self.server.token.encode()
+        )
 
-        def _path(self) -> str:
-            return self.path.partition("?")[0].removeprefix(f"/{reviewing.token}/")
+    def _is_ours(self) -> bool:
+        """Whether the page that writes is ours; a form of another one could not say that it sends JSON."""
+        origin = self.headers.get("Origin", "").removeprefix("http://")
+        return origin in self.server.hosts and self.headers.get_content_type() == "application/json"
 
-        def _say(self, status: HTTPStatus, value: dict[str, Any]) -> None:
-            self._send(status, "application/json", json.dumps(value).encode())
+    def _place(self) -> str:
+        return self.path.partition("?")[0].removeprefix(f"/{self.server.token}/")
 
-        def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in HEADERS.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+    def _say(self, status: HTTPStatus, value: dict[str, Any]) -> None:
+        self._send(status, "application/json", json.dumps(value).encode())
 
-        def log_message(self, format: str, *_: object) -> None:
-            """Say nothing: the token would stand in every line."""
-
-    return Handler
-
-
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)

@@ -30,15 +30,22 @@ def report(run: str, other: str | None, to: Path | None, output_dir: Path) -> in
 
     folders = [existing(name, output_dir) for name in (run, other) if name is not None]
     told = []
-    for folder in folders:
+    for folder, name in zip(folders, _names(folders), strict=True):
         with Ledger.open(folder) as ledger:
-            told.append(tell(ledger, folder.resolve().name, room=ROOM // len(folders)))
+            told.append(tell(ledger, name, room=ROOM // len(folders)))
     to = to or folders[0] / "report.html"
     with replacing(to) as [part]:
         part.write_text(page(told), encoding="utf-8")
     counts = " and ".join(f"{one.packed.shown:,} of {one.packed.of:,}" for one in told)
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB with {counts} drafts; open it in a browser")
     return 0
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """What a page calls runs: their folders' names, with those of the folders around them where they are the same."""
+    paths = [folder.resolve() for folder in folders]
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [f"{path.parent.name}/{path.name}" for path in paths]
 
 
 @click.command(epilog=examples("review first", "review first --port 8765 --no-browser"))
@@ -67,7 +74,7 @@ def review(run: str, port: int, no_browser: bool, output_dir: Path) -> int:
         if not no_browser:
             webbrowser.open(reviewing.address)
         with suppress(KeyboardInterrupt):
-            reviewing.serve()
+            reviewing.serve_forever()
     written = f"; `selfinstruct export {folder}` writes the dataset by them" if reviewing.decisions else ""
     print(f"{reviewing.decisions or 'no'} decision{'s'[: reviewing.decisions != 1]}{written}", file=sys.stderr)
     return 0

@@ -34,6 +34,12 @@ def test_two_runs_are_compared_in_a_file_of_ones_own(first: Said, here: Path, se
     assert "<title>first and second · selfinstruct</title>" in (here / "pages/both.html").read_text(encoding="utf-8")
 
 
+def test_two_runs_of_one_name_are_told_apart(first: Said, here: Path, selfinstruct: Say) -> None:
+    selfinstruct("filter", "first", "--threshold", "0.2", "--into", "other/first")
+    selfinstruct("report", "first", "other/first", "--to", "both.html")
+    assert "<title>outputs/first and other/first · " in (here / "both.html").read_text(encoding="utf-8")
+
+
 def test_the_same_run_gives_the_same_page(first: Said, here: Path, selfinstruct: Say) -> None:
     for name in ("one.html", "two.html"):
         selfinstruct("report", "first", "--to", name)

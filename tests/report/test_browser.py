@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -259,6 +261,26 @@ def test_a_long_list_holds_only_the_rows_in_view(chromium: Browser, tmp_path: Pa
     )
 
 
+def test_a_run_without_samples_has_a_page_too(chromium: Browser, tmp_path: Path) -> None:
+    with making(tmp_path) as maker:
+        told = [tell(maker.ledger, name, room=None) for name in ("empty", "void")]
+    path = tmp_path / "empty.html"
+    path.write_text(page(told), encoding="utf-8")
+    opened(chromium, path)
+    assert chromium.script("return document.getElementById('detail').textContent") == "Nothing matches."
+    assert chromium.said() == []
+    assert barriers(chromium) == []
+
+
+def test_a_search_that_finds_nothing_says_so(report: Browser) -> None:
+    report.press("/")
+    report.press("nowhere to be found", Keys.ESCAPE)
+    assert rows(report) == 0
+    assert report.script("return document.getElementById('count').textContent").startswith("0 of ")
+    report.press("j")
+    assert barriers(report) == []
+
+
 def test_pictures_follow_light_and_dark(report: Browser) -> None:
     fill = "return document.querySelector('.chart.drops svg').innerHTML.match(/fill=\"(#[0-9a-f]{6})\"/g).join()"
     light = report.script(fill)
@@ -391,9 +413,11 @@ def test_another_page_cannot_decide(reviewing: tuple[Browser, Path], tmp_path: P
 def test_a_server_that_has_gone_is_told(chromium: Browser, tmp_path: Path) -> None:
     with making(tmp_path) as maker:
         maker.task("Write a poem.")
-        told = tell(maker.ledger, "run", room=None)
-    with serving(tmp_path / "run", page([told], review=True)) as client:
-        opened(chromium, f"http://{client.place}/{client.token}/")
+    command = [sys.executable, "-m", "selfinstruct", "review", str(tmp_path / "run"), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        opened(chromium, served.stdout.readline().strip())
+        served.kill()
     chromium.press("d")
     chromium.until("document.getElementById('said').textContent.includes('still running')")
     chromium.said()

@@ -16,7 +16,7 @@ import pytest
 
 from selfinstruct.records import Review, Verdict
 from selfinstruct.report import rows as packing
-from selfinstruct.report.page import page, tell
+from selfinstruct.report.page import ROOM, page, tell
 from selfinstruct.report.rows import pack
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import HOSTILE, hostile, making
@@ -138,6 +138,19 @@ def test_what_does_not_fit_is_left_out_by_whole_families_drawn_by_a_fixed_seed(
     assert some == again
     assert 4 <= some.shown < 20 == some.of
     assert sum(map(len, some.blocks)) <= sum(map(len, whole.blocks)) // 2
+
+
+def test_a_page_stays_under_five_megabytes_whatever_is_in_it(tmp_path: Path) -> None:
+    rng = Random(1)
+    with making(tmp_path) as maker:
+        for _ in range(1200):
+            maker.task("".join(rng.choices("abcdefghijklmnopqrstuvwxyz ", k=3000)), rng.randbytes(1500).hex())
+        told = tell(maker.ledger, "large", room=ROOM)
+    text = page([told])
+    assert 4_500_000 < len(text.encode()) < 5_000_000
+    assert told.packed.shown < told.packed.of == 1200
+    [share] = re.findall(r"<b>([\d,]+ of [\d,]+) drafts are on this page</b>", text)
+    assert share == f"{told.packed.shown:,} of 1,200"
 
 
 def test_what_a_person_decided_is_on_the_page(tmp_path: Path) -> None:

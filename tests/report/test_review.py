@@ -198,12 +198,12 @@ class Client:
 @contextmanager
 def serving(folder: Path, page: str = "<p>page</p>") -> Iterator[Client]:
     with Reviewing(page, partial(Ledger.open, folder, write=True), "instances", port=0) as reviewing:
-        thread = Thread(target=reviewing.serve)
+        thread = Thread(target=reviewing.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield Client(reviewing)
         finally:
-            reviewing.close()
+            reviewing.shutdown()
             thread.join()
 
 

@@ -2,9 +2,14 @@
 /* What happens when: the start, keys, a change of the window, of light and dark, printing. */
 
 const keys = {
-  j: () => move(1), ArrowDown: () => move(1),
-  k: () => move(-1), ArrowUp: () => move(-1),
-  PageDown: () => move(10), PageUp: () => move(-10), Home: () => move(-found.length), End: () => move(found.length),
+  j: () => move(1),
+  ArrowDown: () => move(1),
+  k: () => move(-1),
+  ArrowUp: () => move(-1),
+  PageDown: () => move(10),
+  PageUp: () => move(-10),
+  Home: () => move(-found.length),
+  End: () => move(found.length),
   "/": () => search.query.focus(),
   ...hooks.keys,
 };
@@ -13,7 +18,10 @@ function press(event) {
   const typing = event.target.closest("input, textarea, select, dialog");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (typing) {
-    if (event.key === "Escape" && event.target === search.query) { event.preventDefault(); list.box.focus(); }
+    if (event.key === "Escape" && event.target === search.query) {
+      event.preventDefault();
+      list.box.focus();
+    }
     return;
   }
   const scrolls = event.key.length > 1 && event.target !== list.box;
@@ -38,8 +46,17 @@ document.getElementById("search").addEventListener("submit", (event) => event.pr
 document.getElementById("search").addEventListener("input", filter);
 document.getElementById("search").addEventListener("reset", () => setTimeout(filter));
 document.addEventListener("keydown", press);
-addEventListener("resize", () => { resize(); rows(); });
+addEventListener("resize", () => {
+  resize();
+  rows();
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-addEventListener("beforeprint", () => { draw(); resize(); });
-addEventListener("afterprint", () => { draw(); resize(); });
+addEventListener("beforeprint", () => {
+  draw();
+  resize();
+});
+addEventListener("afterprint", () => {
+  draw();
+  resize();
+});
 start();

@@ -7,12 +7,18 @@ let editing = false;
 
 async function send(row, review) {
   const answer = await fetch("reviews", {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ draft: row.id, ...review }),
-  }).catch((error) => ({ ok: false, json: async () => ({ error: `${error.message}: is \`selfinstruct review\` still running?` }) }));
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ draft: row.id, ...review }),
+  }).catch((error) => ({
+    ok: false,
+    json: async () => ({ error: `${error.message}: is \`selfinstruct review\` still running?` }),
+  }));
   const said = await answer.json().catch(() => ({ error: "refused" }));
   if (!answer.ok) return tell(said.error);
   row.review = said.keep === null ? null : known(said);
   row.text = undefined;
+  choices();
   tell(`${row.id}: ${row.review ? (row.review.edited ? "edited" : verdict(row)) : "as the filters said"}`);
   return true;
 }
@@ -32,8 +38,10 @@ function tell(line) {
   document.getElementById("said").textContent = line;
 }
 
-const edited = (review) => (review?.edited
-  ? { instruction: review.instruction, instances: review.instances.map(([input, output]) => ({ input, output })) } : {});
+const edited = (review) =>
+  review?.edited
+    ? { instruction: review.instruction, instances: review.instances.map(([input, output]) => ({ input, output })) }
+    : {};
 
 async function decide(keep, edit) {
   const row = chosen;
@@ -42,7 +50,8 @@ async function decide(keep, edit) {
   if (!(await send(row, { keep, ...(keep ? edit || edited(before) : {}) }))) return;
   STEPS.push([row, before]);
   editing = false;
-  if (edit) choose(row); else move(1);
+  if (edit) choose(row);
+  else move(1);
   list.box.focus();
 }
 
@@ -63,38 +72,104 @@ function edit() {
 
 function actions(row) {
   if (!here(row)) return make("p", { className: "note" }, "Not a complete task: it can be read, not reviewed.");
-  if (editing) { editing = false; return form(row); }
-  const button = (label, key, act) => { const one = make("button", { type: "button" }, label, " ", make("kbd", {}, key)); one.addEventListener("click", act); return one; };
-  return make("div", { className: "actions" }, button("Keep", "a", () => decide(true)), button("Drop", "d", () => decide(false)), button("Edit", "e", edit), button("Undo", "u", undo));
+  if (editing) {
+    editing = false;
+    return form(row);
+  }
+  const button = (label, key, act) => {
+    const one = make("button", { type: "button" }, label, " ", make("kbd", {}, key));
+    one.addEventListener("click", act);
+    return one;
+  };
+  return make(
+    "div",
+    { className: "actions" },
+    button("Keep", "a", () => decide(true)),
+    button("Drop", "d", () => decide(false)),
+    button("Edit", "e", edit),
+    button("Undo", "u", undo),
+  );
 }
 
 function form(row) {
   const now = row.review?.edited ? row.review : row;
-  const area = (label, value) => { const box = make("textarea", { value, dir: "auto", spellcheck: true }); return [make("label", { className: "edit" }, label, box), box]; };
+  const area = (label, value) => {
+    const box = make("textarea", { value, dir: "auto", spellcheck: true });
+    return [make("label", { className: "edit" }, label, box), box];
+  };
   const [asked, instruction] = area("Instruction", now.instruction);
   const cases = now.instances.map(([given, made]) => [area("Input", given), area("Output", made)]);
-  const save = () => decide(true, { instruction: instruction.value, instances: cases.map(([[, given], [, made]]) => ({ input: given.value, output: made.value })) });
-  const element = make("form", { className: "editing", "aria-label": `Edit ${row.id}` }, make("h3", {}, "Edit"), asked,
+  const save = () =>
+    decide(true, {
+      instruction: instruction.value,
+      instances: cases.map(([[, given], [, made]]) => ({ input: given.value, output: made.value })),
+    });
+  const element = make(
+    "form",
+    { className: "editing", "aria-label": `Edit ${row.id}` },
+    make("h3", {}, "Edit"),
+    asked,
     ...cases.flatMap(([[given], [made]]) => [given, made]),
-    make("div", { className: "actions" }, make("button", { type: "submit" }, "Save ", make("kbd", {}, "Ctrl+Enter")), make("button", { type: "reset" }, "Cancel ", make("kbd", {}, "Esc"))));
-  element.addEventListener("submit", (event) => { event.preventDefault(); save(); });
-  element.addEventListener("reset", (event) => { event.preventDefault(); detail(); list.box.focus(); });
+    make(
+      "div",
+      { className: "actions" },
+      make("button", { type: "submit" }, "Save ", make("kbd", {}, "Ctrl+Enter")),
+      make("button", { type: "reset" }, "Cancel ", make("kbd", {}, "Esc")),
+    ),
+  );
+  element.addEventListener("submit", (event) => {
+    event.preventDefault();
+    save();
+  });
+  element.addEventListener("reset", (event) => {
+    event.preventDefault();
+    detail();
+    list.box.focus();
+  });
   element.addEventListener("keydown", (event) => {
     if (event.key === "Escape") element.reset();
-    if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); save(); }
+    if (event.key === "Enter" && event.ctrlKey) {
+      event.preventDefault();
+      save();
+    }
   });
   return element;
 }
 
-const HELP = [["j, k, ↓, ↑", "next, previous"], ["a", "keep"], ["d", "drop"], ["e", "edit"], ["Ctrl+Enter, Esc", "save, leave the edit"], ["u", "undo the last decision"], ["/", "search"], ["?", "this help"]];
+const HELP = [
+  ["j, k, ↓, ↑", "next, previous"],
+  ["a", "keep"],
+  ["d", "drop"],
+  ["e", "edit"],
+  ["Ctrl+Enter, Esc", "save, leave the edit"],
+  ["u", "undo the last decision"],
+  ["/", "search"],
+  ["?", "this help"],
+];
 
 function help() {
   const dialog = document.getElementById("help");
   const close = make("button", { type: "button" }, "Close");
   close.addEventListener("click", () => dialog.close());
-  dialog.replaceChildren(make("h2", { id: "help-title" }, "Keys"),
-    make("table", {}, make("tbody", {}, ...HELP.map(([key, what]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, what))))),
-    make("p", {}, "Decisions are in the run's ledger at once. Exports leave out what was dropped, hold what was kept, and hold edits; the run itself goes on as if nobody had looked."), close);
+  dialog.replaceChildren(
+    make("h2", { id: "help-title" }, "Keys"),
+    make(
+      "table",
+      {},
+      make(
+        "tbody",
+        {},
+        ...HELP.map(([key, what]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, what))),
+      ),
+    ),
+    make(
+      "p",
+      {},
+      "Decisions are in the run's ledger at once. Exports leave out what was dropped, and hold what was kept and edited;",
+      " the run itself goes on as if nobody had looked.",
+    ),
+    close,
+  );
   dialog.showModal();
 }
 
@@ -109,6 +184,7 @@ async function load() {
 }
 
 Object.assign(hooks, {
-  actions, load,
+  actions,
+  load,
   keys: { a: () => decide(true), d: () => decide(false), e: edit, u: undo, "?": help },
 });

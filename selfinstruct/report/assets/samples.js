@@ -48,13 +48,19 @@ function make(tag, properties = {}, ...inside) {
 }
 
 /** Control characters become their pictures, so that nothing is invisible and nothing is obeyed. */
-const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)))
-  .replace(/[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const visible = (text) =>
+  text
+    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)))
+    .replace(
+      /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
+      (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
 
 /** A text that a model wrote, in its own direction, with what is searched for marked. */
 function words(text, kind = "words") {
   const element = make("p", { className: kind, dir: "auto" });
-  const shown = visible(text), query = search.query.value.toLowerCase().trim();
+  const shown = visible(text),
+    query = search.query.value.toLowerCase().trim();
   let from = 0;
   for (let at; query && (at = shown.toLowerCase().indexOf(query, from)) >= 0 && from < 1e5; from = at + query.length) {
     element.append(shown.slice(from, at), make("mark", {}, shown.slice(at, at + query.length)));
@@ -78,7 +84,11 @@ const CHOICES = [
   ["round", "Round", (row) => row.round],
   ["filter", "Dropped by", (row) => (row.kept ? null : row.filter)],
   ["reason", "Reason", (row) => (row.kept ? null : row.reason)],
-  ["review", "Reviewed", (row) => (row.review ? (row.review.keep ? (row.review.edited ? "edited" : "kept") : "dropped") : null)],
+  [
+    "review",
+    "Reviewed",
+    (row) => (row.review ? (row.review.keep ? (row.review.edited ? "edited" : "kept") : "dropped") : null),
+  ],
 ];
 
 const verdict = (row) => ((row.review ? row.review.keep : row.kept) ? "kept" : "dropped");
@@ -90,11 +100,20 @@ function choices() {
   search.choices = {};
   for (const [key, label, of] of CHOICES) {
     const counts = new Map();
-    for (const row of samples) { const value = of(row); if (value !== null && value !== undefined) counts.set(value, (counts.get(value) || 0) + 1); }
+    for (const row of samples) {
+      const value = of(row);
+      if (value !== null && value !== undefined) counts.set(value, (counts.get(value) || 0) + 1);
+    }
     if (counts.size < (key === "reason" || key === "filter" || key === "review" ? 1 : 2)) continue;
     const options = [...counts].sort((a, b) => (key === "round" ? a[0] - b[0] : b[1] - a[1]));
-    const select = make("select", { name: key }, make("option", { value: "" }, "all"),
-      ...options.map(([value, count]) => make("option", { value }, `${visible(plain(value))} (${number.format(count)})`)));
+    const select = make(
+      "select",
+      { name: key },
+      make("option", { value: "" }, "all"),
+      ...options.map(([value, count]) =>
+        make("option", { value }, `${visible(plain(value))} (${number.format(count)})`),
+      ),
+    );
     select.value = before[key] || "";
     search.choices[key] = select;
     place.append(make("label", {}, label, select));
@@ -103,8 +122,13 @@ function choices() {
 
 function matches() {
   const query = search.query.value.toLowerCase().trim();
-  const wanted = CHOICES.filter(([key]) => search.choices[key]?.value).map(([key, , of]) => [of, search.choices[key].value]);
-  return samples.filter((row) => wanted.every(([of, value]) => String(of(row)) === value) && (!query || textOf(row).includes(query)));
+  const wanted = CHOICES.filter(([key]) => search.choices[key]?.value).map(([key, , of]) => [
+    of,
+    search.choices[key].value,
+  ]);
+  return samples.filter(
+    (row) => wanted.every(([of, value]) => String(of(row)) === value) && (!query || textOf(row).includes(query)),
+  );
 }
 
 function textOf(row) {
@@ -136,10 +160,31 @@ function rows() {
 }
 
 function option(row, place) {
-  const head = make("div", { className: "head" }, two ? make("i", { className: `key run${row.run}` }) : null,
-    make("span", {}, row.id), badge(row), make("span", {}, row.operator ? plain(row.operator) : row.stage));
-  const text = make("div", { className: "text", dir: "auto" }, visible((row.review?.instruction ?? row.instruction) || row.answer || "(no text)").slice(0, 300));
-  const element = make("div", { role: "option", id: `row-${place}`, "aria-setsize": found.length, "aria-posinset": place + 1, "aria-selected": row === chosen }, head, text);
+  const head = make(
+    "div",
+    { className: "head" },
+    two ? make("i", { className: `key run${row.run}` }) : null,
+    make("span", {}, row.id),
+    badge(row),
+    make("span", {}, row.operator ? plain(row.operator) : row.stage),
+  );
+  const text = make(
+    "div",
+    { className: "text", dir: "auto" },
+    visible((row.review?.instruction ?? row.instruction) || row.answer || "(no text)").slice(0, 300),
+  );
+  const element = make(
+    "div",
+    {
+      role: "option",
+      id: `row-${place}`,
+      "aria-setsize": found.length,
+      "aria-posinset": place + 1,
+      "aria-selected": row === chosen,
+    },
+    head,
+    text,
+  );
   element.style.top = `${place * ROW}px`;
   element.style.height = `${ROW}px`;
   element.addEventListener("click", () => choose(row));
@@ -148,7 +193,8 @@ function option(row, place) {
 
 function badge(row) {
   const by = row.review ? " by a person" : "";
-  if (verdict(row) === "kept") return make("span", { className: "kept" }, (row.review?.edited ? "edited" : "kept") + by);
+  if (verdict(row) === "kept")
+    return make("span", { className: "kept" }, (row.review?.edited ? "edited" : "kept") + by);
   return make("span", { className: "drop" }, row.review ? `dropped${by}` : plain(row.reason));
 }
 
@@ -157,7 +203,8 @@ function choose(row) {
   const place = found.indexOf(row);
   if (place >= 0) {
     if (place * ROW < list.box.scrollTop) list.box.scrollTop = place * ROW;
-    if ((place + 1) * ROW > list.box.scrollTop + list.box.clientHeight) list.box.scrollTop = (place + 1) * ROW - list.box.clientHeight;
+    if ((place + 1) * ROW > list.box.scrollTop + list.box.clientHeight)
+      list.box.scrollTop = (place + 1) * ROW - list.box.clientHeight;
   }
   rows();
   detail();
@@ -174,12 +221,28 @@ function detail() {
   const place = document.getElementById("detail");
   place.scrollTop = 0;
   if (!chosen) return place.replaceChildren(make("p", { className: "note" }, "Nothing matches."));
-  place.replaceChildren(...[facts_of(chosen), hooks.actions(chosen), ...texts(chosen), why(chosen), lineage(chosen), family(chosen)].filter(Boolean));
+  place.replaceChildren(
+    ...[facts_of(chosen), hooks.actions(chosen), ...texts(chosen), why(chosen), lineage(chosen), family(chosen)].filter(
+      Boolean,
+    ),
+  );
 }
 
 function facts_of(row) {
-  const parts = [row.id, row.stage, row.category, row.operator && plain(row.operator), row.round && `round ${row.round}`].filter(Boolean);
-  return make("div", { className: "facts" }, two ? isolated(runs[row.run].name) : null, badge(row), ...parts.map(isolated));
+  const parts = [
+    row.id,
+    row.stage,
+    row.category,
+    row.operator && plain(row.operator),
+    row.round && `round ${row.round}`,
+  ].filter(Boolean);
+  return make(
+    "div",
+    { className: "facts" },
+    two ? isolated(runs[row.run].name) : null,
+    badge(row),
+    ...parts.map(isolated),
+  );
 }
 
 function texts(row) {
@@ -188,19 +251,36 @@ function texts(row) {
     now.instruction ? words(now.instruction, "words instruction") : null,
     ...now.instances.map(instance),
     ...(row.answer ? [make("h3", {}, "What the model answered"), words(row.answer)] : []),
-    ...(now === row ? [] : [make("h3", {}, "As the model wrote it"), words(row.instruction), ...row.instances.map(instance)]),
+    ...(now === row
+      ? []
+      : [make("h3", {}, "As the model wrote it"), words(row.instruction), ...row.instances.map(instance)]),
   ];
 }
 
 function instance([given, made]) {
   const label = (text) => make("p", { className: "label" }, text);
-  return make("div", { className: "instance" }, ...(given ? [label("input"), words(given)] : []), label("output"), words(made));
+  return make(
+    "div",
+    { className: "instance" },
+    ...(given ? [label("input"), words(given)] : []),
+    label("output"),
+    words(made),
+  );
 }
 
 function why(row) {
   if (row.kept && !row.review) return null;
-  const by = row.kept ? "The filters kept it." : `Dropped by ${row.filter}: ${plain(row.reason)}${row.detail ? ` (${row.detail})` : ""}.`;
-  return make("div", {}, make("h3", {}, "Why"), make("p", { className: "words", dir: "auto" }, visible(by)), row.review?.note ? words(row.review.note) : null, nearest(row));
+  const by = row.kept
+    ? "The filters kept it."
+    : `Dropped by ${row.filter}: ${plain(row.reason)}${row.detail ? ` (${row.detail})` : ""}.`;
+  return make(
+    "div",
+    {},
+    make("h3", {}, "Why"),
+    make("p", { className: "words", dir: "auto" }, visible(by)),
+    row.review?.note ? words(row.review.note) : null,
+    nearest(row),
+  );
 }
 
 function nearest(row) {
@@ -222,13 +302,17 @@ function reference(run, id) {
 
 function lineage(row) {
   const items = [...row.chain].reverse().map((id) => make("li", {}, `kept before as ${id}`));
-  if (row.from.length && !row.parent) items.unshift(make("li", {}, "its prompt showed ", ...row.from.flatMap((id, place) => [place ? ", " : "", short(row.run, id)])));
+  if (row.from.length && !row.parent)
+    items.unshift(
+      make("li", {}, "its prompt showed ", ...row.from.flatMap((id, place) => [place ? ", " : "", short(row.run, id)])),
+    );
   if (!items.length) return null;
   return make("div", {}, make("h3", {}, "How it came about"), make("ul", { className: "family" }, ...items));
 }
 
 function short(run, id) {
-  const row = byId[run].get(id), shown = make("bdi", {}, id);
+  const row = byId[run].get(id),
+    shown = make("bdi", {}, id);
   if (!row) return shown;
   const button = make("button", { className: "link", type: "button" }, shown);
   button.addEventListener("click", () => choose(row));
@@ -244,6 +328,7 @@ function family(row) {
     const born = [...ids].flatMap((one) => children[row.run].get(one) || []);
     return born.length ? make("ul", {}, ...born.sort(order).map((child) => grown(child))) : null;
   };
-  const grown = (child) => make("li", {}, badge(child), ` ${plain(child.operator)}: `, reference(row.run, child.id), offspring(child.id));
+  const grown = (child) =>
+    make("li", {}, badge(child), ` ${plain(child.operator)}: `, reference(row.run, child.id), offspring(child.id));
   return make("div", {}, make("h3", {}, "Its family"), make("ul", { className: "family" }, branch(row.root)));
 }
