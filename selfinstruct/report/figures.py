@@ -62,6 +62,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "drops": [drop._asdict() for drop in told.drops],
         "instance_drops": told.instance_drops,
         "evolution": evolution(ledger, stage),
+        "reviews": told.reviews,
         **_spent(told, config.backend),
     }
 
@@ -88,7 +89,6 @@ def verbs(instructions: Sequence[str]) -> Figures:
     return {
         "english": english,
         "pairs": sum(counts.total() for counts in nouns.values()),
-        "verbs": len(nouns),
         "distinct": sum(map(len, nouns.values())),
         "verbless": sum(count for phrase, count in phrases.items() if phrase.verb is None),
         "of": len(instructions),

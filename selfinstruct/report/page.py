@@ -27,8 +27,9 @@ from selfinstruct.text import storable
 ROOM = 4_250_000
 """Characters for the samples of a page that is written to a file: with charts and figures it stays under 5 MB."""
 STYLE = "style.css"
-SCRIPTS = ("vendor/echarts.min.js", "charts.js", "samples.js", "app.js")
-REVIEW = "review.js"
+LIBRARY, START = ("vendor/echarts.min.js", "charts.js", "samples.js"), "app.js"
+REVIEW = ("review.js",)
+"""What a page has more on which a person decides."""
 
 
 class Told(NamedTuple):
@@ -41,7 +42,7 @@ class Told(NamedTuple):
 TILES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("tasks kept", lambda run: _number(run["kept"])),
     ("of what was drafted", lambda run: _percent(run["kept"] / max(1, run["tried"]))),
-    ("different verb–noun pairs", lambda run: _number(run["verbs"]["distinct"])),
+    ("different verb–noun pairs", lambda run: _number(run["verbs"]["distinct"]) if run["verbs"]["english"] else "–"),
     ("median ROUGE-L to the nearest seed", lambda run: f"{run['similarity']['seed']['median']:.2f}"),
     ("tokens answered for each task", lambda run: _number(round(run["spent"]["completion"] / max(1, run["kept"])))),
     ("cost", lambda run: money(run["spent"]["cost"])),
@@ -67,7 +68,7 @@ def page(told: Sequence[Told], *, review: bool = False) -> str:
     Args:
         review: a page on which a person decides, for the server that takes decisions.
     """
-    scripts = [_asset(name) for name in (*SCRIPTS[:-1], *([REVIEW] if review else []), SCRIPTS[-1])]
+    scripts = [_asset(name) for name in (*LIBRARY, *REVIEW * review, START)]
     style = _asset(STYLE)
     runs = [one.figures for one in told]
     return _template().render(

@@ -71,7 +71,7 @@ class Phrase(NamedTuple):
 def is_english(texts: Iterable[str]) -> bool:
     """Whether these texts, taken together, are English."""
     words = [word for text in texts for word in unicode_tokens(text)]
-    return sum(word in ENGLISH for word in words) > ENGLISH_SHARE * len(words)
+    return sum(word in ENGLISH for word in words) >= ENGLISH_SHARE * len(words)
 
 
 def first_words(text: str) -> Phrase:

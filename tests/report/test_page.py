@@ -161,7 +161,9 @@ def test_what_a_person_decided_is_on_the_page(tmp_path: Path) -> None:
         maker.ledger.review(Review(draft=dropped, keep=False))
         maker.ledger.review(Review(draft=edited, keep=True, instruction="Write better."))
         maker.ledger.review(Review(draft=rescued, keep=True))
-        reviews = {row["id"]: row["review"] for row in unpacked(pack(maker.ledger, "instances", None).blocks)}
+        told = tell(maker.ledger, "run", room=None)
+    reviews = {row["id"]: row["review"] for row in unpacked(told.packed.blocks)}
+    assert "A person reviewed 3 of the drafts (1 dropped, 1 edited, 1 kept);" in page([told])
     assert reviews[plain] is None
     assert (reviews[dropped]["keep"], reviews[rescued]["keep"]) == (False, True)
     assert reviews[edited] == {
