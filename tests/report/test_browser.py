@@ -64,6 +64,7 @@ def report(chromium: Browser, pages: dict[str, Path]) -> Browser:
 
 def opened(chromium: Browser, place: Path | str, **looks: Any) -> Browser:
     """A page, ready, in a window of the usual size unless told otherwise."""
+    chromium.said()  # what an earlier page said is not this one's
     chromium.look(**looks)
     chromium.get(place if isinstance(place, str) else place.as_uri())
     chromium.until("document.documentElement.dataset.ready")
@@ -420,7 +421,6 @@ def test_a_server_that_has_gone_is_told(chromium: Browser, tmp_path: Path) -> No
         served.kill()
     chromium.press("d")
     chromium.until("document.getElementById('said').textContent.includes('still running')")
-    chromium.said()
 
 
 def test_a_report_tells_what_people_decided(chromium: Browser, tmp_path: Path) -> None:
