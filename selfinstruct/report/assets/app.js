@@ -41,6 +41,13 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
 }
 
+/** Charts know nothing of paper: they are drawn for it before, and for the screen again after. */
+function print(on) {
+  document.documentElement.toggleAttribute("data-print", on);
+  resize();
+  draw();
+}
+
 list.box.addEventListener("scroll", rows);
 document.getElementById("search").addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("search").addEventListener("input", filter);
@@ -51,12 +58,6 @@ addEventListener("resize", () => {
   rows();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-addEventListener("beforeprint", () => {
-  draw();
-  resize();
-});
-addEventListener("afterprint", () => {
-  draw();
-  resize();
-});
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
 start();
