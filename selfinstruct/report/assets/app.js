@@ -42,7 +42,7 @@ async function start() {
 }
 
 /** Charts know nothing of paper: they are drawn for it before, and for the screen again after. */
-function print(on) {
+function paper(on) {
   document.documentElement.toggleAttribute("data-print", on);
   resize();
   draw();
@@ -58,6 +58,6 @@ addEventListener("resize", () => {
   rows();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-addEventListener("beforeprint", () => print(true));
-addEventListener("afterprint", () => print(false));
+addEventListener("beforeprint", () => paper(true));
+addEventListener("afterprint", () => paper(false));
 start();
