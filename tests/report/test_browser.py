@@ -292,10 +292,13 @@ def test_pictures_follow_light_and_dark(report: Browser) -> None:
 
 def test_it_prints_its_figures_on_white(report: Browser) -> None:
     report.look(dark=True)
-    report.script("addEventListener('afterprint', () => { globalThis.printed = inPrint }); let inPrint;"
-                  "addEventListener('beforeprint', () => { const svg = document.querySelector('.chart.drops svg'); inPrint ="
-                  " [getComputedStyle(document.body).backgroundColor, svg.innerHTML.includes('#2a69ac'),"
-                  " svg.clientWidth <= svg.closest('.chart').clientWidth, document.body.clientWidth] })")  # fmt: skip
+    report.script(
+        "addEventListener('beforeprint', () => {"
+        "  const chart = document.querySelector('.chart.drops'), svg = chart.querySelector('svg');"
+        "  globalThis.printed = [getComputedStyle(document.body).backgroundColor, svg.innerHTML.includes('#2a69ac'),"
+        "    svg.clientWidth <= chart.clientWidth, document.body.clientWidth];"
+        "})"
+    )
     assert base64.b64decode(report.print()).startswith(b"%PDF")
     assert report.until("globalThis.printed") == ["rgb(255, 255, 255)", True, True, 672]
     assert report.script("return document.querySelector('.chart.drops svg').innerHTML.includes('#77aee8')")
