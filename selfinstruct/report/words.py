@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from selfinstruct.text import unicode_tokens
@@ -44,7 +44,6 @@ _FINITE = frozenset(
     ("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "or")
 )
 """What a noun may be followed by and an order is not."""
-_RATHER_ADJECTIVES = frozenset(("prime", "present", "further", "free", "open", "total", "physical"))
 _JOINERS = frozenset((",", "and", "or", "but"))
 _GIVING = frozenset(("give", "offer", "show", "send", "teach", "tell", "assign", "make", "hand"))
 _NO_WORD = "\"'“”‘’«»()[]*_-–—•#>.0123456789 \t"
@@ -121,7 +120,7 @@ def _is_imperative(words: list[str]) -> bool:
     if "NOUN" not in forms and "ADJ" not in forms:
         return True
     finite = "VERB" in following and after.endswith("s") and ("NOUN" not in following or later in _DETERMINERS)
-    return not finite and after not in (",", *_FINITE) and verb not in _RATHER_ADJECTIVES
+    return not finite and after not in (",", *_FINITE)
 
 
 def _object(words: list[str]) -> str | None:
@@ -168,7 +167,7 @@ def _adverb(word: str) -> bool:
     return "ADV" in forms and "NOUN" not in forms and "ADJ" not in forms and word not in _PREPOSITIONS | _CLAUSES
 
 
-@cache
+@lru_cache(maxsize=2**16)
 def _forms(word: str) -> dict[str, tuple[str, ...]]:
     """What a word form can be, such as {"NOUN": ("story",)}, with its base forms."""
     from lemminflect import getAllLemmas
