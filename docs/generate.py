@@ -191,7 +191,7 @@ def ledger_page(page: str) -> str:
     """The page with its schema as the migrations have it."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    schema = migrations._LEDGER.strip()
+    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()}"
     return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
 
 

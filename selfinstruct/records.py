@@ -51,6 +51,8 @@ class Reason(StrEnum):
     # What the run decided.
     SURPLUS = "surplus"
     PARENT_DROPPED = "parent_dropped"
+    # What a person decided.
+    REJECTED = "rejected"
     # Not a drop.
     PASSED = "passed"
     UNCLEAR_JUDGEMENT = "unclear_judgement"
@@ -190,6 +192,35 @@ class Sample(Record):
     meta: dict[str, JsonValue] = {}
     parent: str | None = None
     """The id of the draft that its job followed from."""
+
+
+class Review(Record):
+    """What a person decided on a draft."""
+
+    draft: str
+    keep: bool | None
+    """None takes a decision back: what the filters said holds again."""
+    instruction: str | None = None
+    """The task as edited; None where it stays as it was, as of"""
+    instances: tuple[Instance, ...] | None = None
+
+    @property
+    def edited(self) -> bool:
+        """Whether the task is another one than the draft's."""
+        return self.instruction is not None or self.instances is not None
+
+    @property
+    def word(self) -> str:
+        """What became of the draft: `dropped`, `edited`, `kept`."""
+        return "dropped" if not self.keep else "edited" if self.edited else "kept"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The decision as the last filter's word."""
+        reason = Reason.PASSED if self.keep else Reason.REJECTED
+        return Verdict(
+            filter="human", keep=bool(self.keep), reason=reason, detail={"edited": True} if self.edited else {}
+        )
 
 
 class Outcome(NamedTuple):

@@ -119,6 +119,8 @@ class Verifier:
             yield f"{drafts} drafts stored, {self._ranks} of settled jobs"
         if strays := self._ledger.count("verdicts", "draft NOT IN (SELECT id FROM drafts)"):
             yield f"{strays} verdicts on drafts that are not there"
+        if strays := self._ledger.count("reviews", "draft NOT IN (SELECT id FROM drafts)"):
+            yield f"{strays} reviews of drafts that are not there"
         for id, key, job, nth, request in self._ledger.query("SELECT id, key, job, nth, request FROM answers"):
             if key != answer_key(job, request, nth):
                 yield f"answer {id} of job {job}: its request is not the one that it is stored under"

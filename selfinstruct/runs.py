@@ -88,7 +88,7 @@ def source(path: Path) -> list[Seed]:
         return load_seeds(path)
     with Ledger.open(path) as ledger:
         stage = task_stage(stored_config(ledger).recipe.name)
-        kept = [stored.sample for stored in ledger.drafts("d.kept AND d.stage = ?", stage)]
+        kept = list(ledger.samples("d.stage = ?", stage))
         parents = {sample.meta.get("parent") for sample in kept} - {None}
         tasks: list[Seed | Sample] = [*(ledger.seeds() if parents else ()), *kept]
     live = [_seed_of(path.resolve().name, task) for task in tasks if task.id not in parents]

@@ -97,6 +97,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
                   for drop in told.drops],
         "instance_drops": told.instance_drops,
         "failed": told.failed,
+        "reviews": told.reviews,
         "faults": told.faults,
         "answers": told.answers, "prompt_tokens": told.prompt_tokens, "cached_tokens": told.cached_tokens,
         "completion_tokens": told.completion_tokens,
@@ -114,6 +115,8 @@ def _told(facts: dict[str, Any]) -> str:
     lines += [f"    dropped {d['count']} × {d['reason']} ({d['filter']}, {d['stage']})" for d in facts["drops"]]
     if facts["instance_drops"]:
         lines.append("  instances dropped: " + _counts(facts["instance_drops"]))
+    if facts["reviews"]:
+        lines.append("  reviewed: " + _counts(facts["reviews"]))
     lines.append("  jobs: " + _counts(facts["jobs"]))
     if facts["failed"]:
         lines.append(f"  failed: {_counts(facts['failed'])}; `selfinstruct retry {facts['run']}` asks again")
@@ -180,6 +183,7 @@ def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
         "stage": draft.draft.stage,
         "kept": draft.kept,
         "reason": draft.reason,
+        "review": next((review.word for review in ledger.reviews("draft = ?", draft.id).values()), None),
         "instruction": draft.draft.instruction,
         "instances": [instance.model_dump() for instance in (draft.stayed if draft.kept else draft.draft.instances)],
         **draft.draft.meta,
@@ -200,6 +204,8 @@ def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
         f"{draft.id} ({draft.draft.stage}) {verdict.rstrip()}",
         f"  instruction: {visible(draft.draft.instruction)}",
     ]
+    for review in ledger.reviews("draft = ?", draft.id).values():
+        lines.insert(1, f"  reviewed by a person: {review.word}")
     for instance in draft.stayed if draft.kept else draft.draft.instances:
         if instance.input:
             lines.append(f"  input: {visible(instance.input, indent='    ')}")

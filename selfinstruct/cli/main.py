@@ -11,7 +11,7 @@ from io import TextIOWrapper
 
 import click
 
-from selfinstruct.cli import check, dedup, evolve, generate, hub, look, publish, refine, seeds
+from selfinstruct.cli import check, dedup, evolve, generate, hub, look, publish, refine, report, seeds
 from selfinstruct.errors import UserError
 from selfinstruct.harmless import one_line
 
@@ -43,7 +43,7 @@ def cli() -> None:
 
 for command in (
     generate.generate, evolve.evolve, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
-    publish.export, hub.card, hub.push, dedup.dedup, seeds.seeds, check.check,
+    publish.export, hub.card, hub.push, report.report, report.review, dedup.dedup, seeds.seeds, check.check,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -57,7 +57,7 @@ class Lineage:
             stored.job.stage,
             list(stored.job.payload.get("from", [])),
             answers,
-            self._ledger.verdicts(draft),
+            self._ledger.judgements(draft),
         )
         return step, stored.job.parent
 

@@ -50,6 +50,7 @@ _RARE = 128  # tokens up to which rare tokens are worth their memory; docs/lab-r
 _FRESH = 4096  # texts that a shelf gathers before it sorts them into its postings
 _BATCH = 2**17  # texts sorted into the postings in one go, which takes about 300 bytes for each
 _SCAN = 2**15  # words of signatures looked at in one go: they stay in the processor's cache
+_TOGETHER = 32  # texts compared with a part of the pool at once: 8 MB of scores
 _NARROW = 512  # postings of a token to scan rather than to search: about where both take 1 µs
 _NO_ROWS: Ints = np.zeros(0, np.uint32)
 
@@ -217,20 +218,36 @@ class RougeIndex:
         order = np.lexsort((numbers, -bounds))
         return zip(numbers[order].tolist(), bounds[order].tolist(), strict=True)
 
+    def highest(self, texts: Sequence[str], *, but: Sequence[int] | None = None) -> NDArray[np.float64]:
+        """For each of `texts` the F1 of the text that it resembles most, 0 where there is none.
+
+        Looks at every pair: about 20 ns each for short texts, a tenth of what `most_similar` takes text by text.
+
+        Args:
+            but: for each text the number of the one that is not looked at: itself.
+        """
+        queries = [self._known(self._tokenize(text)) for text in texts]
+        best = np.zeros(len(queries))
+        for part in self._parts():
+            others = [self._text(number) for number in part]
+            for first in range(0, len(queries), _TOGETHER):
+                block = slice(first, first + _TOGETHER)
+                scores = _compare(queries[block], others)
+                for row, number in enumerate(but[block] if but else ()):
+                    if number in part:
+                        scores[row, number - part.start] = 0.0
+                best[block] = np.maximum(best[block], scores.max(axis=1))
+        return best
+
     def _scores(self, text: str) -> NDArray[np.float64]:
         """The F1 of `text` with every text of the pool, in their order."""
         ids = self._known(self._tokenize(text))
-        parts = [range(start, min(start + _SCAN, len(self))) for start in range(0, len(self), _SCAN)]
-        return np.concatenate([np.zeros(0), *(self._compare(ids, part) for part in parts)])
+        scores = (_compare([ids], [self._text(number) for number in part])[0] for part in self._parts())
+        return np.concatenate([np.zeros(0), *scores])
 
-    def _compare(self, ids: array[int], numbers: Sequence[int]) -> NDArray[np.float64]:
-        texts = [self._text(number) for number in numbers]
-        lcs = cdist([ids], texts, scorer=LCSseq.similarity, dtype=np.int32)[0].astype(np.int64)
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        common = lcs > 0
-        scores = np.zeros(len(texts))
-        scores[common] = _score(lcs[common], len(ids), lengths[common])
-        return scores
+    def _parts(self) -> Iterator[range]:
+        """The numbers of all texts, some at a time."""
+        return (range(start, min(start + _SCAN, len(self))) for start in range(0, len(self), _SCAN))
 
     def _sort(self, shelf: _Shelf) -> None:
         """Sorts a shelf's fresh texts in; all shelves anew, by today's rarity, when the pool has doubled."""
@@ -254,6 +271,17 @@ class RougeIndex:
         self._rank_new()
         tokens, ends, rarity = self._tokens, self._ends, self._rarity
         shelf.post(np.frombuffer(tokens, np.uint32), np.frombuffer(ends, np.int64), np.frombuffer(rarity, np.int64))
+
+
+def _compare(queries: Sequence[array[int]], others: Sequence[array[int]]) -> NDArray[np.float64]:
+    """The F1 of each query with each of the others: (queries, others)."""
+    lcs = cdist(queries, others, scorer=LCSseq.similarity, dtype=np.int32).astype(np.int64)
+    lengths = np.fromiter(map(len, others), np.int64, len(others))
+    scores = np.zeros(lcs.shape)
+    for row, query in enumerate(queries):
+        common = lcs[row] > 0
+        scores[row, common] = _score(lcs[row, common], len(query), lengths[common])
+    return scores
 
 
 class _Plan(NamedTuple):

@@ -6,7 +6,7 @@ and the jobs planned next, is stored in one transaction (`settle`). The order of
 
 The file is in WAL mode with `synchronous=NORMAL`: a commit survives the death of the process at any instant; a power
 failure may take the last few commits, never the file's integrity. Reading while a run writes is safe; writing is for
-one process (`store.lock`).
+one process (`store.lock`), with one exception: `review` adds to a table that no run reads, in transactions of one row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from selfinstruct.errors import Fault, RunError
-from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Sample, Seed
+from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Review, Sample, Seed
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
 from selfinstruct.text import storable
@@ -237,6 +237,15 @@ class Ledger:
             for job, judged in outcomes:
                 self._outcomes(job, judged)
 
+    def review(self, review: Review) -> None:
+        """Store what a person decided on a draft; the last decision counts. Needs no lock: no run reads it."""
+        instances = None if review.instances is None else _dump(review.instances)
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO reviews (draft, keep, instruction, instances, at) VALUES (?,?,?,?,?)",
+                (review.draft, review.keep, review.instruction, instances, time.time()),
+            )
+
     def copy_to(self, folder: Path) -> None:
         """A copy of this ledger in another folder."""
         with boundary(folder / NAME), closing(_connect(folder / NAME)) as other:
@@ -373,21 +382,41 @@ class Ledger:
         return (_stored_draft(row) for row in self._rows(query, *values))
 
     def samples(self, where: str = "1", *values: Any) -> Iterator[Sample]:
-        """Kept drafts in order of settlement, and nothing of how they were judged: a third of the cost of `drafts`.
+        """What is in the dataset, in order of settlement: kept drafts, as people have reviewed them.
 
         Args:
             where: an SQL condition over `d` (drafts) and `j` (jobs).
             values: what its question marks stand for.
         """
-        query = (
-            "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent FROM drafts d"
-            f" JOIN jobs j ON j.number = d.job WHERE d.kept = 1 AND ({where}) ORDER BY d.rank"
-        )
-        for id, stage, instruction, stayed, meta, parent in self._rows(query, *values):
+        # Where nobody has reviewed anything, what the index of drafts holds spares a third of the time.
+        query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND ({where}) ORDER BY d.rank"
+        for id, stage, instruction, instances, meta, parent in self._rows(query, *values):
             yield Sample(
-                id=id, stage=stage, instruction=instruction, instances=_load(stayed), meta=_decode(meta)[0],
+                id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0],
                 parent=parent,
             )  # fmt: skip
+
+    def reviews(self, where: str = "1", *values: Any) -> dict[str, Review]:
+        """By draft, what people decided and have not taken back, in the order of decision.
+
+        Args:
+            where: an SQL condition over `reviews`.
+            values: what its question marks stand for.
+        """
+        query = (
+            "SELECT draft, keep, instruction, instances FROM reviews"
+            f" WHERE id IN (SELECT max(id) FROM reviews GROUP BY draft) AND keep IS NOT NULL AND ({where}) ORDER BY id"
+        )
+        return {
+            draft: Review(draft=draft, keep=bool(keep), instruction=instruction,
+                          instances=None if instances is None else _load(instances))
+            for draft, keep, instruction, instances in self._rows(query, *values)
+        }  # fmt: skip
+
+    def judgements(self, draft: str) -> list[dict[str, Any]]:
+        """All verdicts on a draft, a person's last, as the filter `human`."""
+        reviews = self.reviews("draft = ?", draft).values()
+        return [*self.verdicts(draft), *(review.verdict.model_dump(mode="json") for review in reviews)]
 
     def verdicts(self, draft: str) -> list[dict[str, Any]]:
         """All verdicts on a draft, in the order they were given, as stored."""
@@ -416,6 +445,15 @@ class Ledger:
             yield from self._db.execute(sql, values)
 
 
+_KEPT = (
+    "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent"
+    " FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1"
+)
+_REVIEWED = (
+    "SELECT d.id, d.stage, coalesce(r.instruction, d.instruction), coalesce(r.instances, d.stayed, d.instances),"
+    " d.meta, j.parent FROM drafts d JOIN jobs j ON j.number = d.job"
+    " LEFT JOIN reviews r ON r.id = (SELECT max(id) FROM reviews WHERE draft = d.id) WHERE coalesce(r.keep, d.kept)"
+)
 _COMPLETION = "text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, refused"
 
 

@@ -153,7 +153,31 @@ SELECT j.stage, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tok
 FROM answers a JOIN jobs j ON j.number = a.job GROUP BY j.stage, a.model
 """
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger,)
+
+def m002_reviews(db: sqlite3.Connection) -> None:
+    """What people decided on drafts."""
+    for statement in _REVIEWS.split(";\n\n"):
+        db.execute(statement)
+
+
+_REVIEWS = """
+-- What people decided on drafts (`review`), in order; the last line on a draft counts. Drafts and verdicts stay as they
+-- derive; exports honour this.
+CREATE TABLE reviews (
+    id INTEGER PRIMARY KEY,
+    draft TEXT NOT NULL,
+    -- 1 keep, 0 drop, NULL: the decision is taken back, what the filters said holds again.
+    keep INTEGER,
+    -- The task as edited, instances as in `drafts`; NULL where it stays as it was.
+    instruction TEXT,
+    instances TEXT,
+    at REAL NOT NULL
+);
+
+CREATE INDEX reviews_draft ON reviews (draft)
+"""
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger, m002_reviews)
 
 
 def version(db: sqlite3.Connection) -> int:
@@ -163,8 +187,10 @@ def version(db: sqlite3.Connection) -> int:
 
 def migrate(db: sqlite3.Connection) -> None:
     """Bring a ledger to the present schema, each step in a transaction of its own."""
-    for number in range(version(db), len(MIGRATIONS)):
+    while version(db) < len(MIGRATIONS):
         db.execute("BEGIN IMMEDIATE")
-        MIGRATIONS[number](db)
-        db.execute(f"PRAGMA user_version = {number + 1}")
+        # Asked again: another process may have taken the step in the meantime.
+        if (number := version(db)) < len(MIGRATIONS):
+            MIGRATIONS[number](db)
+            db.execute(f"PRAGMA user_version = {number + 1}")
         db.execute("COMMIT")

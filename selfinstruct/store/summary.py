@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from selfinstruct.store.ledger import Ledger
@@ -58,6 +59,8 @@ class Summary(NamedTuple):
     faults: dict[str, int]
     """Attempts that brought no answer, by kind."""
     spend: list[Spend]
+    reviews: dict[str, int]
+    """What people decided on drafts: how many are `dropped`, `edited`, `kept`."""
 
     @property
     def answers(self) -> int:
@@ -89,4 +92,5 @@ def summary(ledger: Ledger) -> Summary:
         dict(query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
         [Spend(*row) for row in query(
             "SELECT stage, model, answers, prompt_tokens, completion_tokens, cached_tokens FROM spend ORDER BY 1, 2")],
+        dict(sorted(Counter(review.word for review in ledger.reviews().values()).items())),
     )  # fmt: skip

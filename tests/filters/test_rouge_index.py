@@ -33,6 +33,18 @@ def nearest(pool: list[str], text: str, threshold: float) -> Match | None:
     return Match(scores.index(best), best) if best > threshold else None
 
 
+@given(pool=st.lists(TEXTS, max_size=40))
+@settings(deadline=None)
+def test_the_highest_similarity_to_any_other_is_what_the_reference_finds(pool: list[str]) -> None:
+    index = RougeIndex()
+    index.add_many(pool)
+    with patch.multiple(rouge_index, _SCAN=7, _TOGETHER=3):
+        found = index.highest(pool, but=range(len(pool)))
+    assert found.tolist() == [
+        max((score(other, text) for j, other in enumerate(pool) if j != i), default=0.0) for i, text in enumerate(pool)
+    ]
+
+
 @contextmanager
 def small() -> Iterator[None]:
     """Sorting, ordering anew, searching in postings and scanning in parts, all at sizes that a test has."""

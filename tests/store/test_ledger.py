@@ -14,7 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.errors import RunError, Transient
-from selfinstruct.records import Completion, Draft, Instance, InstanceDrop, Job, Outcome, Reason, Sample, Seed, Verdict
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Instance,
+    InstanceDrop,
+    Job,
+    Outcome,
+    Reason,
+    Review,
+    Sample,
+    Seed,
+    Verdict,
+)
 from selfinstruct.store import ledger as module
 from selfinstruct.store.ledger import NAME, Ledger
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
@@ -339,3 +351,44 @@ def test_an_older_ledger_is_brought_up_when_written_and_refused_when_only_read(
     with Ledger.open(tmp_path) as ledger:
         assert ledger.query("SELECT note FROM run") == [(None,)]
         assert ledger.fact("model") == "m"
+
+
+def test_a_ledger_of_the_first_schema_gets_a_place_for_reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:1])
+    created(tmp_path).close()
+    monkeypatch.undo()
+    with Ledger.open(tmp_path, write=True) as ledger:
+        assert ledger.reviews() == {}
+        ledger.review(Review(draft="1.1", keep=False))
+        assert ledger.reviews() == {"1.1": Review(draft="1.1", keep=False)}
+        assert ledger.fact("model") == "m"
+
+
+def test_a_step_that_another_process_takes_first_is_not_taken_twice(tmp_path: Path) -> None:
+    class Late(sqlite3.Connection):
+        """Begins its first transaction when another process has just ended one."""
+
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "BEGIN IMMEDIATE":
+                migrate(other)
+            return super().execute(sql, *values)
+
+    path = tmp_path / NAME
+    other = sqlite3.connect(path, isolation_level=None)
+    late = sqlite3.connect(path, isolation_level=None, factory=Late)
+    migrate(late)
+    assert version(late) == len(MIGRATIONS)
+    for db in (late, other):
+        db.close()
+
+
+@given(st.lists(st.builds(Review, draft=st.sampled_from(["1.1", "1.2"]), keep=st.none() | st.booleans(),
+                          instruction=st.none() | text, instances=st.none() | instances), max_size=6))  # fmt: skip
+@laws
+def test_the_last_review_of_a_draft_comes_out_as_it_went_in(tmp_path: Path, given: list[Review]) -> None:
+    (tmp_path / NAME).unlink(missing_ok=True)
+    with created(tmp_path) as ledger:
+        for review in given:
+            ledger.review(review)
+        last = {review.draft: review for review in given}
+        assert ledger.reviews() == {draft: review for draft, review in last.items() if review.keep is not None}
