@@ -27,7 +27,7 @@ CARD = "README.md"
 AGAIN = "nothing is half published, and the same command goes on where this one stopped"
 PATIENCE = 300.0
 """Seconds that the Hub may stay silent in the middle of a request; its library would wait for ever."""
-_SHARD = re.compile(r"[^/]+-\d{5}-of-\d{5}\.parquet")
+_SHARD = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.(parquet|jsonl)")
 
 
 class Found(NamedTuple):

@@ -37,6 +37,7 @@ from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
 from selfinstruct.recipes.base import Pool, Setting
 from selfinstruct.records import SEED_STAGE, Draft, Job, Outcome, Reason, Sample, Seed, Verdict
 from selfinstruct.resources import find
+from selfinstruct.rows import OnBad
 from selfinstruct.seeds import load_seeds
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
@@ -48,6 +49,10 @@ FOREIGN_SHARE = 0.005
 # -- beginning and opening --------------------------------------------------------------------------------------------
 
 
+def ignore(place: str, problem: str) -> None:
+    """An `OnBad` that says nothing."""
+
+
 class Told(NamedTuple):
     """All that a run is told, read and checked: what `begin` writes down."""
 
@@ -56,36 +61,45 @@ class Told(NamedTuple):
     prompts: dict[str, str]
 
 
-def read(config: RunConfig, model: str = "") -> Told:
+def read(config: RunConfig, model: str = "", on_bad: OnBad = ignore) -> Told:
     """Read seeds and prompts, and fill in every setting that was left open.
 
     Args:
         model: the model's name where the backend has already said it; its dialect follows from it.
+        on_bad: is told of rows of a source to be evolved that were passed over.
 
     Raises:
         ConfigError, SourceError, PromptError: something is missing, wrong or contradictory.
     """
     path = Path(config.seeds) if config.seeds else find("seeds/tasks.jsonl")
-    seeds = source(path)
+    seeds = source(config.recipe, path, on_bad)
     config = resolve(config, seeds, model)
-    module_of(config.recipe.name).require(options_of(config.recipe), seeds, path)
     told = Told(config, seeds, prompts_of(config, Path(config.prompts) if config.prompts else None))
     # A recipe may refuse what its prompts say of themselves: better before anything is begun.
     open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
     return told
 
 
-def source(path: Path) -> list[Seed]:
-    """The seeds in a file or folder; of a run the tasks that it kept.
+def source(recipe: RecipeConfig, path: Path, on_bad: OnBad = ignore) -> list[Seed]:
+    """The seeds in a file or folder as a recipe takes them; of a run the tasks that it kept.
 
-    Of an evolution these are the members that live: those from which nothing that was kept has been evolved.
+    A recipe that goes through a source once passes over a row that is no task; of seeds, which shape all that is made
+    from them, none may be wrong.
 
     Raises:
-        SourceError: the file cannot be read, a row is no seed, or the run has kept nothing.
+        SourceError: the file cannot be read, a row is no seed, there are too few, or the run has kept nothing.
         RunError: the run cannot be read.
     """
-    if not (path / LEDGER).is_file():
-        return load_seeds(path)
+    module = module_of(recipe.name)
+    if (path / LEDGER).is_file():
+        seeds = _tasks_of(path)
+    else:
+        seeds = load_seeds(path, on_bad if module.TARGET is None else None)
+    return list(module.take(options_of(recipe), seeds, path))
+
+
+def _tasks_of(path: Path) -> list[Seed]:
+    """The tasks that a run kept; of an evolution those that live: nothing that was kept has been evolved from them."""
     with Ledger.open(path) as ledger:
         stage = task_stage(stored_config(ledger).recipe.name)
         kept = list(ledger.samples("d.stage = ?", stage))
@@ -230,7 +244,7 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     wanted = resolve(asked, seeds)
     for key, old, new in _fixed_differences(stored, wanted):
         raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
-    if given.get("seeds") and source(Path(given["seeds"])) != seeds:
+    if given.get("seeds") and source(stored.recipe, Path(given["seeds"])) != seeds:
         raise _another_run(ledger, f"other seeds than are in {given['seeds']} now")
     if given.get("prompts") and prompts_of(wanted, Path(given["prompts"])) != ledger.prompts():
         raise _another_run(ledger, f"other prompts than {given['prompts']}")

@@ -78,12 +78,12 @@ def test_the_front_matter_is_what_the_hub_reads(run: Run) -> None:
             {
                 "config_name": "messages",
                 "data_files": [
-                    {"split": "train", "path": "messages/train-*.parquet"},
-                    {"split": "validation", "path": "messages/validation-*.parquet"},
+                    {"split": "train", "path": "messages/train-*"},
+                    {"split": "validation", "path": "messages/validation-*"},
                 ],
                 "default": True,
             },
-            {"config_name": "alpaca", "data_files": [{"split": "train", "path": "alpaca/train-*.parquet"}]},
+            {"config_name": "alpaca", "data_files": [{"split": "train", "path": "alpaca/train-*"}]},
         ],
         "selfinstruct": {
             "version": version("selfinstruct"),

@@ -8,7 +8,7 @@ the card says that there is none.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from selfinstruct.prices import cost
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
+from selfinstruct.records import Sample
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.resources import shipped
 from selfinstruct.runs import stored_config
@@ -83,7 +84,7 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
     """
     config = stored_config(ledger)
     stage = task_stage(config.recipe.name)
-    instances = _instances(ledger, stage)
+    tasks, instances = _counts(ledger, stage)
     languages = detect([_instruction(ledger, rank) for rank in _drawn(ledger, stage, DETECTED)])
     return render(
         Path(__file__).with_name("card.md"),
@@ -93,12 +94,13 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
         languages=languages,
         licence=licence,
         instances=instances,
-        tasks=ledger.count("drafts", f"stage = '{stage}' AND kept = 1"),
+        tasks=tasks,
+        kept=ledger.count("drafts", f"stage = '{stage}' AND kept = 1"),
         target=ledger.target(),
         filtered=ledger.fact(FILTERED_FROM),
         seeds=ledger.count("seeds"),
         seeds_file=config.seeds and PureWindowsPath(config.seeds).name,
-        samples=_json([_sample(ledger, rank) for rank in _drawn(ledger, stage, SHOWN)]),
+        samples=_json([_shown(sample) for sample in _samples(ledger, stage)]),
         **_answering(ledger, config),
         **_telling(ledger, config),
     )
@@ -106,7 +108,7 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
 
 def files(config: str, split: str) -> str:
     """Where the files of one split of a configuration lie, as the Hub and `datasets` read it."""
-    return f"{config}/{split}-*.parquet"
+    return f"{config}/{split}-*"
 
 
 def begun(ledger: Ledger) -> str:
@@ -155,9 +157,14 @@ def _configs(configs: Mapping[str, Sequence[str]]) -> list[Tree]:
 # -- from the drafts --------------------------------------------------------------------------------------------------
 
 
-def _instances(ledger: Ledger, stage: str) -> int:
-    query = "SELECT coalesce(sum(json_array_length(stayed)), 0) FROM drafts WHERE stage = ? AND kept = 1"
-    return int(ledger.query(query, stage)[0][0])
+def _counts(ledger: Ledger, stage: str) -> tuple[int, int]:
+    """Tasks and instances of the dataset; where people have reviewed, after that."""
+    if ledger.count("reviews"):
+        sizes = [len(sample.instances) for sample in ledger.samples("d.stage = ?", stage)]
+        return len(sizes), sum(sizes)
+    query = "SELECT count(*), coalesce(sum(json_array_length(stayed)), 0) FROM drafts WHERE stage = ? AND kept = 1"
+    [(tasks, instances)] = ledger.query(query, stage)
+    return tasks, instances
 
 
 def _drawn(ledger: Ledger, stage: str, number: int) -> list[int]:
@@ -177,8 +184,13 @@ def _instruction(ledger: Ledger, rank: int) -> str:
     return str(ledger.query("SELECT instruction FROM drafts WHERE rank = ?", rank)[0][0])
 
 
-def _sample(ledger: Ledger, rank: int) -> Tree:
-    sample = next(ledger.drafts("d.rank = ?", rank)).sample
+def _samples(ledger: Ledger, stage: str) -> Iterator[Sample]:
+    """Some tasks as they are in the dataset; those that a person dropped are not."""
+    for rank in _drawn(ledger, stage, SHOWN):
+        yield from ledger.samples("d.rank = ?", rank)
+
+
+def _shown(sample: Sample) -> Tree:
     instances = [{"input": _cut(one.input), "output": _cut(one.output)} for one in sample.instances]
     return {"instruction": _cut(sample.instruction), "instances": instances}
 

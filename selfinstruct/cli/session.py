@@ -27,6 +27,8 @@ from selfinstruct.store.lock import locked
 GRACE = 10.0
 """Seconds that requests to a server which is not ours, and may charge for them, are still given when a run ends."""
 
+PASSED_OVER = 3
+"""Rows of a source that could not be read which are named; more are counted."""
 EXIT_CODES: dict[Ending, int] = {"complete": 0, "interrupted": 130, "exhausted": 1, "barren": 1, "failing": 1}
 
 
@@ -58,7 +60,9 @@ class Session:
     def begin(self, tree: Tree) -> int:
         """Begin a run; its folder holds a ledger only once the backend has answered."""
         config = build(RunConfig, tree, where="configuration")
-        told = read(config)
+        passed_over: list[str] = []
+        told = read(config, on_bad=lambda place, problem: passed_over.append(f"{place}: {problem}"))
+        self._tell_passed_over(passed_over)
         _check_names(told.config)
         with self._new_folder():
             return asyncio.run(self._begin(config, told))
@@ -184,6 +188,12 @@ class Session:
                 print(f"{written.path}: {written.rows} rows")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def _tell_passed_over(self, rows: list[str]) -> None:
+        for row in rows[:PASSED_OVER]:
+            self._say(f"passed over: {row}")
+        if len(rows) > PASSED_OVER:
+            self._say(f"passed over: {len(rows) - PASSED_OVER} more rows; `selfinstruct seeds check` lists them")
 
     def _watch(self, config: RunConfig) -> Watcher:
         return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)

@@ -98,9 +98,10 @@ def prompts(options: Options) -> tuple[str, ...]:
     return ("tasks",)
 
 
-def require(options: Options, seeds: Sequence[Seed], where: Path) -> None:
-    """Raise SourceError unless a first prompt can be filled with these seeds: whole tasks."""
+def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
+    """The seeds as they are; raises SourceError unless those that are whole tasks fill a first prompt."""
     require_enough([seed for seed in seeds if seed.instances], options.demonstrations, where)
+    return seeds
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:

@@ -101,8 +101,12 @@ class RecipeModule(Protocol):
     def prompts(self, options: Any) -> tuple[str, ...]:
         """The names of the prompt files that these options ask for."""
 
-    def require(self, options: Any, seeds: Sequence[Seed], where: Path) -> None:
-        """Raise SourceError when these seeds are too few for a first prompt."""
+    def take(self, options: Any, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
+        """The seeds as the recipe wants them.
+
+        Raises:
+            SourceError: they are too few for a first prompt.
+        """
 
     def filter_defaults(self, options: Any) -> dict[str, dict[str, JsonValue]]:
         """Settings of the recipe's filters that suit these options; what the person sets wins."""

@@ -13,7 +13,7 @@ docs/recipes.md tells what the paper says, what the released code (nlpxucan/Wiza
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
@@ -154,8 +154,18 @@ def prompts(options: Options) -> tuple[str, ...]:
     return (*(f"operators/{name}" for name in options.operators), "answer", *(JUDGE_PROMPTS * options.elimination))
 
 
-def require(options: Options, seeds: Sequence[Seed], where: Path) -> None:
-    """Any number of seeds will do."""
+def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
+    """A root for each input of each seed, since instruction and input are one task: what Alpaca's rows are."""
+    return [root for seed in seeds for root in _roots(seed)]
+
+
+def _roots(seed: Seed) -> Iterator[Seed]:
+    by_input = {instance.input: instance for instance in reversed(seed.instances)}
+    if len(by_input) < 2:
+        yield seed.model_copy(update={"instances": seed.instances[:1]})
+        return
+    for number, instance in enumerate(reversed(by_input.values()), start=1):
+        yield seed.model_copy(update={"id": f"{seed.id}/{number}", "instances": (instance,)})
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
@@ -244,7 +254,7 @@ class EvolInstruct:
         return step
 
     def _joined(self, seed: Seed) -> str:
-        """Instruction and input as one task; of several instances the first."""
+        """Instruction and input as one task."""
         given = seed.instances[0].input if seed.instances else ""
         if not self._switch.plain_join:
             return f"{seed.instruction.strip()}\r\n{given.strip()}"

@@ -95,9 +95,10 @@ def prompts(options: Options) -> tuple[str, ...]:
     return "instructions", "classify", "input_first", "output_first"
 
 
-def require(options: Options, seeds: Sequence[Seed], where: Path) -> None:
-    """Raise SourceError unless a first prompt can be filled with these seeds."""
+def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
+    """The seeds as they are; raises SourceError unless they fill a first prompt."""
     require_enough(seeds, options.demonstrations, where)
+    return seeds
 
 
 def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from selfinstruct import exports
-from selfinstruct.exports.base import Lineage
+from selfinstruct.exports.base import Setting
 from selfinstruct.records import Sample
 from tests.cli.conftest import Say
 from tests.cli.playing import Said, answers, seeds, write
@@ -93,7 +93,7 @@ class Pairs:
     FILES = ("pairs.jsonl",)
 
     @staticmethod
-    def rows(sample: Sample, lineage: Lineage) -> Iterator[dict[str, Any]]:
+    def rows(sample: Sample, setting: Setting) -> Iterator[dict[str, Any]]:
         for instance in sample.instances:
             yield {"prompt": sample.instruction, "completion": instance.output}
 
@@ -133,10 +133,11 @@ def test_rows_in_many_files_are_read_as_one(
     assert loaded["configs"] == {"alpaca": {"train": rows}}
 
 
-def test_a_format_that_no_table_can_hold_is_one_line(first: Said, selfinstruct: Say, logged_in: HubServer) -> None:
-    said = selfinstruct("push", "first", TIDES, "--format", "jsonl")
-    assert (said.code, said.err.count("\n"), logged_in.repos) == (2, 1, {})
-    assert said.err.startswith("selfinstruct: --format jsonl: cannot be a Parquet table: ")
+def test_a_format_that_no_table_can_hold_is_published_as_json_lines(
+    first: Said, selfinstruct: Say, logged_in: HubServer
+) -> None:
+    assert selfinstruct("push", "first", TIDES, "--format", "jsonl").code == 0
+    assert set(logged_in.repos[TIDES].files) == {".gitattributes", CARD, "jsonl/train-00000-of-00001.jsonl"}
 
 
 def test_a_push_asks_the_hub_for_what_it_needs_and_nobody_for_anything_else(
@@ -400,12 +401,12 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_made
     [
         ("push first tides", "tides: whose? write it as user/tides"),
         ("push second ada/tides", "outputs/second: no run here; runs under outputs: first"),
-        ("push first ada/tides --format alpca", "unknown format 'alpca'; did you mean alpaca? known: alpaca, jsonl"),
+        ("push first ada/tides --format alpca", "unknown format 'alpca'; did you mean alpaca? known: alpaca, dolly, evol, jsonl, messages, prompt-completion, self-instruct, sharegpt, text"),
         ("push first ada/tides --license other",
          "--license other needs a name: add --license-name, and --license-link to its text"),
         ("card first --license mit --license-name Mine",
          "--license-name and --license-link go with --license other: add it, or leave them out"),
-        ("card first --format alpca", "unknown format 'alpca'; did you mean alpaca? known: alpaca, jsonl"),
+        ("card first --format alpca", "unknown format 'alpca'; did you mean alpaca? known: alpaca, dolly, evol, jsonl, messages, prompt-completion, self-instruct, sharegpt, text"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(arguments: str, line: str, first: Said, selfinstruct: Say, logged_in: HubServer) -> None:
@@ -424,7 +425,7 @@ def test_a_run_that_kept_nothing_is_not_pushed(here: Path, selfinstruct: Say, lo
     script = write(here, "poor.jsonl", ["Hm."] * 9)
     flags = ("--seeds", seeds(here), "--concurrency", "1", "--set", "patience=2", "--quiet", "--run", "poor")
     selfinstruct("generate", "--script", script, *flags)
-    nothing = "outputs/poor: no task has been kept yet, so there is nothing to push"
+    nothing = "outputs/poor: nothing is kept yet, so there is nothing to export"
     assert selfinstruct("push", "poor", TIDES) == (2, "", f"selfinstruct: {nothing}\n")
     assert logged_in.repos == {}
 

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from selfinstruct.exports.files import samples
 from selfinstruct.records import Instance, Review
 from selfinstruct.report.page import page, tell
 from selfinstruct.store.ledger import Ledger
@@ -323,7 +322,9 @@ def reviewing(chromium: Browser, tmp_path: Path) -> Iterator[tuple[Browser, Path
 
 def dataset(folder: Path) -> list[tuple[str, str]]:
     with Ledger.open(folder) as ledger:
-        return [(sample.instruction, sample.instances[0].output) for sample in samples(ledger, "instances")]
+        return [
+            (sample.instruction, sample.instances[0].output) for sample in ledger.samples("d.stage = ?", "instances")
+        ]
 
 
 def said(chromium: Browser, told: str) -> None:
