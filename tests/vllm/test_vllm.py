@@ -27,6 +27,7 @@ from selfinstruct.backends.vllm import LOG, PYTHON
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Refused
 from selfinstruct.records import Message, Request, Sampling
+from selfinstruct.store.ledger import Ledger
 from tests.vllm import install
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
@@ -162,6 +163,25 @@ async def test_a_run_generates_on_it_from_prompts_whose_prefixes_it_has_cached(v
         len({row["instruction"] for row in json.loads((tmp_path / "outputs/run/export/alpaca.json").read_text())}) == 10
     )
     verified = await asyncio.to_thread(selfinstruct, tmp_path, "verify", "run")
+    assert verified.returncode == 0, verified.stdout
+
+
+async def test_an_evolution_goes_to_its_end_on_it(vllm: Backend, tmp_path: Path) -> None:
+    shipped = (Path(__file__).parents[2] / "seeds" / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    (tmp_path / "tasks.jsonl").write_text("\n".join(shipped), encoding="utf-8")
+    short = ("--max-tokens", "96", "--set", "recipe.answer.max_tokens=96")
+    options = ("--backend", "vllm", "--base-url", base_url(vllm), "--concurrency", "16", "--rounds", "2", *short)
+    done = await asyncio.to_thread(selfinstruct, tmp_path, "evolve", "tasks.jsonl", *options)
+    assert done.returncode == 0, done.stderr
+    told = await asyncio.to_thread(selfinstruct, tmp_path, "status", "tasks-evolved", "--json")
+    facts = json.loads(told.stdout)
+    print(told.stdout)
+    with Ledger.open(tmp_path / "outputs" / "tasks-evolved") as ledger:
+        roots = ledger.count("seeds")
+    assert facts["state"] == "complete"
+    assert facts["jobs"]["evolve settled"] == 2 * roots
+    assert sum(one["drafts"] - one["kept"] for one in facts["drafts"]) == sum(drop["count"] for drop in facts["drops"])
+    verified = await asyncio.to_thread(selfinstruct, tmp_path, "verify", "tasks-evolved")
     assert verified.returncode == 0, verified.stdout
 
 
