@@ -95,6 +95,8 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/client.py
 	$(BIN)/python bench/embedded.py
 	$(BIN)/python bench/rouge.py --quick
+	$(BIN)/python bench/evolve.py
+	$(BIN)/python bench/evolve.py --embedded
 	$(BIN)/python bench/card.py --samples 100000
 	$(BIN)/python bench/export.py --samples 200000
 	$(BIN)/python bench/report.py
