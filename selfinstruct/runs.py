@@ -138,14 +138,13 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
     options, module = options_of(config.recipe), module_of(config.recipe.name)
-    recipe = RecipeConfig(name=config.recipe.name, **options.model_dump(mode="json", exclude_none=True))
     concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
     judge = judge_of(config)
     if judge is not None and not module.JUDGE_PROMPTS:
         raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
         "n": config.n or module.TARGET,
-        "recipe": recipe,
+        "recipe": _filled(config.recipe),
         "window": (config.window or 8 * concurrency) if config.ordered else None,
         "backend": _resolved(backend, dialect).model_copy(update={"concurrency": concurrency}),
         "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
@@ -166,6 +165,11 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
 
 
 _ASKED: dict[Dialect, str] = {"chat": "is asked in chat", "completion": "takes completions"}
+
+
+def _filled(recipe: RecipeConfig) -> RecipeConfig:
+    """A recipe with all of its options."""
+    return RecipeConfig(name=recipe.name, **options_of(recipe).model_dump(mode="json", exclude_none=True))
 
 
 def _resolved(backend: BackendConfig, dialect: Dialect) -> BackendConfig:
@@ -237,6 +241,9 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     stored = resolve(stored_config(ledger), seeds)
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
     asked = build(RunConfig, merge(dump(stored), tree), where="configuration")
+    if asked.recipe.name == stored.recipe.name:
+        # The same option may be written in more than one way.
+        asked = asked.model_copy(update={"recipe": _filled(asked.recipe)})
     for key, old, new in _fixed_differences(stored, asked):
         if old is not None:
             raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
