@@ -241,14 +241,15 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
     stored = resolve(stored_config(ledger), seeds)
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
     asked = build(RunConfig, merge(dump(stored), tree), where="configuration")
-    if asked.recipe.name == stored.recipe.name:
-        # The same option may be written in more than one way.
-        asked = asked.model_copy(update={"recipe": _filled(asked.recipe)})
-    for key, old, new in _fixed_differences(stored, asked):
-        if old is not None:
-            raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
-    # What has no old value may be no setting at all, which `resolve` says better.
-    wanted = resolve(asked, seeds)
+    try:
+        wanted = resolve(asked, seeds)
+    except ConfigError:
+        # What was asked for may go badly with the rest of this run; that it is another run says more. What has no old
+        # value may be no setting at all, which `resolve` says better.
+        for key, old, new in _fixed_differences(stored, asked):
+            if old is not None:
+                raise _another_run(ledger, f"{key} = {old!r}, not {new!r}") from None
+        raise
     for key, old, new in _fixed_differences(stored, wanted):
         raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
     if given.get("seeds") and source(stored.recipe, Path(given["seeds"])) != seeds:

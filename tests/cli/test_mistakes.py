@@ -116,7 +116,7 @@ def test_a_mistake_about_a_run_is_one_line(command: str, message: str, first: Sa
 
 
 def test_other_seeds_are_another_run(first: Said, selfinstruct: Say, here: Path) -> None:
-    other = write(here, "other.jsonl", [{"instruction": "Name a river.", "output": "Rhine"}])
+    other = write(here, "other.jsonl", [{"instruction": f"Name river {i}.", "output": "Rhine"} for i in range(8)])
     said = selfinstruct("generate", "--run", "first", "--seeds", other)
     assert said.err == (
         f"selfinstruct: outputs/first: begun with other seeds than are in {other} now; leave it out, or begin another run with --run\n"
