@@ -1,4 +1,4 @@
-"""`status`, `show`, `drops`: what there is, one sample with its story, and what was dropped and why."""
+"""`status`, `show`, `drops`: what there is, one sample with its story or its family, and what was dropped and why."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from selfinstruct.cli.evolve import RECIPE as EVOLUTION
+from selfinstruct.cli.family import told_detail
 from selfinstruct.cli.options import as_json, examples, existing, output_dir, run_argument, runs
 from selfinstruct.harmless import json_line, one_line, visible
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from selfinstruct.store.ledger import Ledger, StoredDraft
+
+
+WHOLE = 100_000
+"""Columns of what is drawn for no terminal: nothing is cut or folded."""
 
 
 @click.command(epilog=examples("status", "status self-instruct-embedded --json"))
@@ -26,9 +34,11 @@ def status(run: str | None, output_dir: Path, as_json: bool) -> int:
     if run is None:
         return _list(output_dir, as_json)
     folder = existing(run, output_dir)
-    with Ledger.open(folder) as ledger:
+    with Ledger.open(folder) as ledger, ledger.snapshot():
         facts = _facts(folder, ledger)
     print(json_line(facts) if as_json else _told(facts))
+    if facts.get("rounds") and not as_json:
+        _print_survivors(facts)
     return 0
 
 
@@ -82,12 +92,14 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    from selfinstruct.cli.survivors import Survivors
     from selfinstruct.prices import cost
     from selfinstruct.runs import stored_config
     from selfinstruct.store.summary import summary
 
     config = stored_config(ledger)
     brief, told = _brief(folder, ledger), summary(ledger)
+    evolution = Survivors(ledger).facts() if config.recipe.name == EVOLUTION else {}
     return {
         **brief,
         "begun_with": ledger.fact("version"),
@@ -103,10 +115,12 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "completion_tokens": told.completion_tokens,
         "cost": cost(config.backend, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
         "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
+        **evolution,
     }  # fmt: skip
 
 
 def _told(facts: dict[str, Any]) -> str:
+    from selfinstruct.cli.survivors import told_judgements
     from selfinstruct.prices import told
 
     lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
@@ -122,6 +136,8 @@ def _told(facts: dict[str, Any]) -> str:
         lines.append(f"  failed: {_counts(facts['failed'])}; `selfinstruct retry {facts['run']}` asks again")
     if facts["faults"]:
         lines.append("  faults met: " + _counts(facts["faults"]))
+    if facts.get("judgements"):
+        lines.append("  " + told_judgements(facts["judgements"]))
     lines.append(
         f"  {facts['answers']:,} answers, {facts['prompt_tokens']:,} tokens in ({facts['cached_tokens']:,} from cache),"
         f" {facts['completion_tokens']:,} out; {told(facts['cost'])}"
@@ -133,9 +149,32 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
+def _print_survivors(facts: dict[str, Any]) -> None:
+    from selfinstruct.cli.survivors import operators_table, rounds_table
+
+    for table in (rounds_table(facts["rounds"]), operators_table(facts["operators"])):
+        print()
+        _draw(table)
+
+
+def _draw(drawing: RenderableType) -> None:
+    """Draw for a terminal, within its width; for a pipe or a file plainly and whole."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WHOLE
+    with console.capture() as drawn:
+        console.print(drawing)
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
+
 @click.command(
     epilog=examples(
-        "show self-instruct-embedded", "show self-instruct-embedded 17.3", "show self-instruct-embedded 17.3 --prompts"
+        "show self-instruct-embedded",
+        "show self-instruct-embedded 17.3",
+        "show self-instruct-embedded 17.3 --prompts",
+        "show self-instruct-embedded-evolved 17.1 --tree",
     )
 )
 @run_argument
@@ -149,30 +188,58 @@ def _counts(counts: dict[str, int]) -> str:
     help="Without ids: how many of the latest tasks.",
 )
 @click.option("--prompts", is_flag=True, help="With the prompts and answers behind them.")
+@click.option("--tree", is_flag=True, help="Draw the families of drafts or seeds: what came of what, what was dropped.")
 @as_json
-def show(run: str, ids: tuple[str, ...], number: int, prompts: bool, output_dir: Path, as_json: bool) -> int:
+def show(
+    run: str, ids: tuple[str, ...], number: int, prompts: bool, tree: bool, output_dir: Path, as_json: bool
+) -> int:
     """Samples, or drafts by their IDS, with their story; without ids the latest tasks."""
-    from selfinstruct.errors import RunError
-    from selfinstruct.recipes import task_stage
-    from selfinstruct.runs import stored_config
     from selfinstruct.store.ledger import Ledger
 
-    folder = existing(run, output_dir)
-    with Ledger.open(folder) as ledger:
-        if ids:
-            found = [draft for id in ids for draft in ledger.drafts("d.id = ?", id)]
-            if missing := set(ids) - {draft.id for draft in found}:
-                names = ", ".join(sorted(missing))
-                raise RunError(f"{folder}: no draft {names}; ids look like 17.3 and stand in samples.jsonl and `drops`")
+    if prompts and tree:
+        raise click.UsageError("--tree draws no prompts: leave out one of --tree and --prompts")
+    with Ledger.open(existing(run, output_dir)) as ledger:
+        wanted = ids or _latest(ledger, number)
+        if tree:
+            _print_families(ledger, wanted, as_json)
         else:
-            last = task_stage(stored_config(ledger).recipe.name)
-            ranks = ledger.query(
-                "SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number
-            )
-            found = [next(ledger.drafts("d.id = ?", id)) for (id,) in reversed(ranks)]
-        for draft in found:
-            print(json_line(_story(ledger, draft)) if as_json else _page(ledger, draft, prompts))
+            for draft in _drafts(ledger, wanted):
+                print(json_line(_story(ledger, draft)) if as_json else _page(ledger, draft, prompts))
     return 0
+
+
+def _latest(ledger: Ledger, number: int) -> tuple[str, ...]:
+    """The ids of the latest tasks, in order."""
+    from selfinstruct.recipes import task_stage
+    from selfinstruct.runs import stored_config
+
+    last = task_stage(stored_config(ledger).recipe.name)
+    rows = ledger.query("SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number)
+    return tuple(id for (id,) in reversed(rows))
+
+
+def _drafts(ledger: Ledger, ids: tuple[str, ...]) -> list[StoredDraft]:
+    from selfinstruct.errors import RunError
+
+    found = [draft for id in ids for draft in ledger.drafts("d.id = ?", id)]
+    if missing := set(ids) - {draft.id for draft in found}:
+        names = ", ".join(sorted(missing))
+        where = "ids look like 17.3 and stand in samples.jsonl and `drops`"
+        raise RunError(f"{ledger.path.parent}: no draft {names}; {where}")
+    return found
+
+
+def _print_families(ledger: Ledger, ids: tuple[str, ...], as_json: bool) -> None:
+    from selfinstruct.cli.family import drawn, families
+
+    with ledger.snapshot():
+        found = families(ledger, ids)
+    for family in found:
+        if as_json:
+            print(json_line(family))
+        else:
+            _draw(drawn(family))
+            print()
 
 
 def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
@@ -262,13 +329,10 @@ def _check(ledger: Ledger, column: str, name: str | None) -> None:
 def _drop(ledger: Ledger, draft: StoredDraft) -> str:
     text = draft.draft.instruction or str(draft.draft.meta.get("answer", ""))
     line = f"{draft.id}  {draft.reason} ({draft.filter})  {one_line(text[:400])[:200]}"
+    if draft.detail:
+        line += f"\n      {told_detail(draft.detail)}"
     if "of" in draft.detail:
-        other = str(draft.detail["of"])
-        line += (
-            f"\n      {float(draft.detail['score']):.3f} like {other}: {one_line(_instruction(ledger, other))[:200]}"
-        )
-    elif draft.detail:
-        line += f"\n      {', '.join(f'{key}: {one_line(str(value))}' for key, value in draft.detail.items())}"
+        line += f": {one_line(_instruction(ledger, str(draft.detail['of'])))[:200]}"
     return line
 
 

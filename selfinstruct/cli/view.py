@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from selfinstruct.cli.evolve import RECIPE as EVOLUTION
+from selfinstruct.cli.survivors import Survivors, told_rounds
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.harmless import json_line, one_line
@@ -141,6 +143,7 @@ class Progress:
         self.prompt_tokens, self.completion_tokens = tokens[0]
         self.failed = ledger.count("jobs", "state = 'failed'")
         self.faults: Counter[str] = Counter()
+        self.survivors = Survivors(ledger) if self.state.config.recipe.name == EVOLUTION else None
         self.model = ledger.fact("model") or ""
         self.began = time.monotonic()
         self._before = self.goal[0]
@@ -155,6 +158,8 @@ class Progress:
             self._tokens.append((time.monotonic(), event.completion.completion_tokens))
         elif isinstance(event, Settled):
             for outcome in event.outcomes:
+                if self.survivors is not None:
+                    self.survivors.see(outcome)
                 if outcome.sample is None:
                     self.drops[outcome.verdicts[-1].reason] += 1
                 else:
@@ -326,6 +331,8 @@ class Panel(Quiet):
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
         stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in p.state.recipe.stages)
         grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
+        if p.survivors is not None:
+            grid.add_row("rounds", told_rounds(p.survivors.rounds()) or "…")
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))
