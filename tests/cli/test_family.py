@@ -213,6 +213,8 @@ outputs/evolved: 2 tasks kept, complete
   15 answers, 3,232 tokens in (0 from cache), 165 out; no cost
   outputs/evolved/export/alpaca.json
   outputs/evolved/export/alpaca.jsonl
+  outputs/evolved/export/axolotl.yaml
+  outputs/evolved/export/dataset_info.json
   outputs/evolved/export/samples.jsonl
 
   round  evolved  kept  eliminated  undecided  share
