@@ -100,13 +100,20 @@ def is_yes(text: str) -> bool:
 # -- evolved tasks ----------------------------------------------------------------------------------------------------
 
 _HEADING = re.compile(
-    r"\A[#*\s]*(?:(?:rewritten|revised|evolved|created|harder|other|new)\s+)?(?:task|prompt|instruction)"
+    r"\A[#*\s]*(?:(?:rewritten|revised|evolved|created|inspired|harder|sister|other|new)\s+)?(?:task|prompt|instruction)"
     r"[ \t]*(?:[#*]*[ \t]*:[#*]*|[#*]+[ \t]*$)\s*",
     re.IGNORECASE | re.MULTILINE,
 )
 _FENCE = re.compile(r"\A```(?:text|txt|markdown|plaintext)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
 _QUOTES = {'"': '"', "“": "”", "«": "»"}
-_NOT_EQUAL = re.compile(r"\bnot\b(?:[ \t]+\w+){0,2}[ \t_-]*equal|\bunequal|n[’']t\s+equal", re.IGNORECASE)
+_BETWEEN = r"[\s\-*_:\"'“”‘’]"
+_NOT_EQUAL = re.compile(
+    rf"(?:\b(?:can)?not|\bnever|n[’'′]t)(?:{_BETWEEN}++[^\W_]++){{0,3}}?{_BETWEEN}*+equal"
+    r"|\b(?:un|in|non-?)equal"
+    r"|\bequal\b[\"'”*]*+\s*+[:=?]\s*+[\"'“*]*+(?:no|false)\b",
+    re.IGNORECASE,
+)
+"""A denial at most three words before "equal", whatever marks stand between; or "equal", answered with no."""
 _EQUAL = re.compile(r"\bequal\b", re.IGNORECASE)
 
 

@@ -20,6 +20,7 @@ from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.engine import Ended, Engine, Event
 from selfinstruct.exports.files import export
+from selfinstruct.recipes import task_stage
 from selfinstruct.records import Completion, Request
 from selfinstruct.replay import Verifier
 from selfinstruct.runs import RunState, begin, read, stored_config
@@ -57,12 +58,34 @@ def answering(keeps: float = 0.6, *, listed: int = 5) -> Answer:
     return lambda request: says(prompt_of(request), request.sampling.max_tokens or 0, keeps, listed=listed)
 
 
+def evolves(prompt: str, keeps: float = 0.8) -> str:
+    """What a model says that evolves, judges and answers, in the completion dialect.
+
+    Args:
+        keeps: share of evolved tasks, of judgements and of answers that nothing is wrong with.
+    """
+    rng, task = Random(prompt), prompt.rpartition("\nTask: ")[2].rpartition("\n")[0].partition("\nData given as")[0]
+    fine = rng.random() < keeps
+    if prompt.endswith("Verdict:"):
+        return " Not equal" if fine else rng.choice([" Equal", " Hm."])
+    if prompt.endswith("Answer:"):
+        return f" The {rng.choice(WORDS)}." if fine else rng.choice([" Sorry.", " ...", ""])
+    more = " ".join(rng.sample(WORDS, 12))
+    if not fine:
+        return rng.choice(["", task, f"{task} Rewritten prompt: {more}", f"{task} {' '.join(WORDS * 4)}", "Task:"])
+    return f" Describe the {more} now." if prompt.endswith("Sister task:") else f" {task} Speak of {more}."
+
+
+def evolving(keeps: float = 0.8) -> Answer:
+    """`evolves` as a function of a request."""
+    return lambda request: evolves(prompt_of(request), keeps)
+
+
 class Model:
     """A backend that answers with a function of the request, after some turns of the event loop."""
 
-    model = "m"
-
-    def __init__(self, answer: Answer | None = None, *, timing: int = 0, slowest: int = 12) -> None:
+    def __init__(self, answer: Answer | None = None, *, timing: int = 0, slowest: int = 12, model: str = "m") -> None:
+        self.model = model
         self._answer = answer or answering()
         self._rng = Random(timing)
         self._slowest = slowest
@@ -83,7 +106,7 @@ class Model:
         reply = self._answer(request)
         if isinstance(reply, Exception):
             raise reply
-        return Completion(text=reply, model="m", completion_tokens=len(reply.split()))
+        return Completion(text=reply, model=self.model, completion_tokens=len(reply.split()))
 
     async def aclose(self) -> None:
         pass
@@ -119,7 +142,8 @@ class Run:
         assert run.exports == …
 
     Args:
-        settings: of the configuration; those of the backend by `concurrency` and `attempts`.
+        settings: of the configuration; those of the backend by `concurrency` and `attempts`. With `judge`, the run
+            has a judge of its own, which goes by `j`.
     """
 
     def __init__(self, folder: Path, *, concurrency: int = 4, attempts: int = 2, **settings: Any) -> None:
@@ -127,12 +151,13 @@ class Run:
         self.folder.mkdir(parents=True)
         backend = {"kind": "scripted", "script": "unused", "concurrency": concurrency, "attempts": attempts}
         tree = merge({"n": 6, "seeds": str(written_seeds(folder)), "backend": backend}, settings)
-        begin(self.folder, read(build(RunConfig, tree, where="test")), "m").close()
+        begin(self.folder, read(build(RunConfig, tree, where="test")), "m", "j" if "judge" in settings else "").close()
 
     def drive(
         self,
         model: Model | None = None,
         *,
+        judge: Model | None = None,
         cut_after: int | None = None,
         stop_after: int | None = None,
         killed_after: int | None = None,
@@ -144,6 +169,7 @@ class Run:
         """Run the engine until it ends, as one process would.
 
         Args:
+            judge: the backend of a judge of its own.
             cut_after: leave its event loop after so many events.
             stop_after: tell it to stop then.
             killed_after: die after so many commits to the ledger.
@@ -158,7 +184,8 @@ class Run:
             jobs = ledger.retry() if again else None
             ledger.life = killed_after
             self.state = RunState.load(ledger, config)
-            engine = Engine(self.state, ledger, model or Model(), model="m", grace=grace, again=jobs)
+            backend = model or Model()
+            engine = Engine(self.state, ledger, backend, model="m", judge=judge, grace=grace, again=jobs)
             try:
                 asyncio.run(self._drive(engine, ledger, seen, cut_after, stop_after))
             except (Killed, asyncio.CancelledError):
@@ -200,7 +227,7 @@ class Run:
         """Every exported file; none where nothing is kept."""
         if self.kept:
             with Ledger.open(self.folder) as ledger:
-                export(ledger, "instances", ("alpaca", "jsonl"), self.folder / "export")
+                export(ledger, self._task_stage(ledger), ("alpaca", "jsonl"), self.folder / "export")
         return {path.name: path.read_bytes() for path in sorted((self.folder / "export").glob("*"))}
 
     def differences(self) -> list[str]:
@@ -218,7 +245,11 @@ class Run:
     @property
     def kept(self) -> int:
         """Tasks."""
-        return self.count("drafts", "kept AND stage = 'instances'")
+        with Ledger.open(self.folder) as ledger:
+            return ledger.count("drafts", f"kept AND stage = '{self._task_stage(ledger)}'")
+
+    def _task_stage(self, ledger: Ledger) -> str:
+        return task_stage(stored_config(ledger).recipe.name)
 
     def change(self, sql: str, *values: Any) -> None:
         """Meddle with the ledger."""

@@ -191,6 +191,81 @@ def test_a_task_that_is_lost_keeps_its_text() -> None:
     assert (cut.flaw, cut.instruction) == (Reason.TRUNCATED, "5. Instruction: d\n5. Input: e")
 
 
+# -- evolved tasks
+# --------------------------------------------------------------------------------------------------------
+
+WRAPPED = {
+    "Name a river.": "Name a river.",
+    "  Name a river.\n": "Name a river.",
+    "#Rewritten Task#\nName a river.": "Name a river.",
+    "#Rewritten Prompt#:\nName a river.": "Name a river.",
+    "#Inspired Task#\nName a river.": "Name a river.",
+    "**Rewritten task:** Name a river.": "Name a river.",
+    "## New Task: Name a river.": "Name a river.",
+    "Harder task: Name a river.": "Name a river.",
+    "Sister task: Name a river.": "Name a river.",
+    "Instruction: Name a river.": "Name a river.",
+    "```\nName a river.\n```": "Name a river.",
+    "```text\nName a river.\n```": "Name a river.",
+    '#Rewritten Task#\n```\n"Name a river."\n```': "Name a river.",
+    '"Name a river."': "Name a river.",
+    "“Name a river.”": "Name a river.",
+    "«Name a river.»": "Name a river.",
+    # What belongs to the task stays.
+    "Task lists are long. Write one.": "Task lists are long. Write one.",
+    "Name a task: any will do.": "Name a task: any will do.",
+    "```python\nprint(1)\n```": "```python\nprint(1)\n```",
+    "```\na\n```\nWhich is first?\n```\nb\n```": "```\na\n```\nWhich is first?\n```\nb\n```",
+    '"To be" or "not to be"': '"To be" or "not to be"',
+    '"Name" is a noun. Why?': '"Name" is a noun. Why?',
+    '""': '""',
+    '"': '"',
+    "Task:": "",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WRAPPED.items(), ids=map(repr, WRAPPED))
+def test_a_task_is_read_without_what_stands_around_it(text: str, expected: str) -> None:
+    assert parse.without_wrapping(text) == expected
+
+
+JUDGEMENTS = {
+    "not_equal": [
+        "Not Equal", "not equal", "NOT EQUAL.", " Not equal\n", "**Not equal**", "**Not** Equal", "Not\nequal",
+        "not_equal", "NotEqual", "Not-equal", "“Not” “Equal”", "Verdict: Not equal", "#Verdict#\nNot equal",
+        "They are not equal.", "The tasks are not quite equal.", "They are not in any way equal.", "Not: equal",
+        "These aren't equal.", "These aren’t really equal.", "They can't be equal.", "They cannot be called equal.",
+        "They are never equal.", "Unequal", "The two are unequal.", "Inequal", "non-equal", "Equal: no", "Equal? No.",
+        "equal = false", '{"equal": false}', '```json\n{"equal": false}\n```', '{"equal": "no"}', "{'equal': False}",
+        "Not equal. Equal would mean the same depth.", "Are they equal or not equal?",
+    ],
+    "equal": [
+        "Equal", "equal", "EQUAL.", " Equal\n", "**Equal**", "Verdict: Equal", "They are equal.", '{"equal": true}',
+        'Sure: {"equal": true}', "{'equal': True}", "Equal, nothing is new.", "Equal: yes", "equal = true",
+        "Equal. They do not differ.", "The tasks do not differ. They are equal.", "Nothing was added; equal.",
+        "Equal: nothing was added.",
+    ],
+    "unclear": [
+        "", " ", "Yes", "No", "Not the same.", "Similar.", "The first is harder.", "Equally good.", "equality",
+        "They set equals apart.", "{}", '{"same": true}', "ist nicht gleich", "不相等",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(text, word) for word, texts in JUDGEMENTS.items() for text in texts], ids=repr
+)
+def test_not_equal_is_looked_for_before_equal(text: str, expected: str) -> None:
+    assert parse.judgement(text) == expected
+
+
+@laws
+@given(before=st.text(), after=st.text(), said=st.sampled_from(["not equal", "Not Equal", "NOT EQUAL", "unequal"]))
+def test_not_equal_is_never_taken_for_equal(before: str, after: str, said: str) -> None:
+    assert parse.judgement(f"{before} {said} {after}") == "not_equal"
+
+
 # -- JSON
 # -----------------------------------------------------------------------------------------------------------------
 
@@ -246,6 +321,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "JSON": parse.json_object,
     "thoughts": parse.without_thinking,
     "yes": parse.is_yes,
+    "evolved task": parse.without_wrapping,
+    "judgement": parse.judgement,
 }
 
 
@@ -291,6 +368,7 @@ RUNS = [
     " ", "\t", "\n", "1", "1 ", "\n1", "\n1. ", "*", "_", "#", "# ", "Output", "Output ", "Output\n", "Input 1 ", "{",
     "x", '{"a":', "Example ", "\nExample 1", "Class label", "\nClass label", "\n4. Instruction", "4. ",
     "\n4. Instruction:", "!", "<think>", "\n ", "\n* ", "###", "\n###", "yes",
+    "not ", "n't * ", "not a ", "equal", "equal:", 'equal"*', "# Task", "```", "“",
 ]  # fmt: skip
 """What a model that is caught in a loop may write on and on."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from selfinstruct.cli.rejudging import rejudge, verified
 from selfinstruct.cli.session import Session
+from selfinstruct.engine import Roles
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.records import Draft
 from selfinstruct.replay import perform
@@ -151,13 +152,14 @@ def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, s
     """Job by job as `RunState` decides, for jobs whose parents stand."""
     with Ledger.open(stricter) as ledger:
         state = RunState(stored_config(ledger), ledger.seeds(), ledger.prompts(), target=None)
+        roles = Roles.of(stored_config(ledger), "m", None)
         for event in ledger.events():
             if event.kind != "settle" or event.job is None:
                 continue
             job = ledger.job(event.job).job
             if job.parent and not ledger.count("kept", f"id = '{job.parent}'"):
                 continue
-            drafts: list[Draft] = asyncio.run(perform(state, ledger, "m", job))
+            drafts: list[Draft] = asyncio.run(perform(state, ledger, roles, job))
             outcomes = [state.judge(job, position, draft) for position, draft in enumerate(drafts, start=1)]
             stored = list(ledger.drafts("d.job = ?", job.number))
             assert [o.sample is not None for o in outcomes] == [s.kept for s in stored]

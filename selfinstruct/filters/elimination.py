@@ -17,7 +17,10 @@ from selfinstruct.config import Section, Words
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text import unicode_tokens
 
-LEAKS = ("given prompt", "rewritten prompt", "created prompt", "given task", "rewritten task", "created task")
+LEAKS = (
+    "given prompt", "rewritten prompt", "created prompt", "given task", "rewritten task", "created task",
+    "task to rewrite", "inspiring task", "inspired task", "harder task:", "sister task:",
+)  # fmt: skip
 """Words of evolving prompts: the published ones, and those of the prompts that ship."""
 
 

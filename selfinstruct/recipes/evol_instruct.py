@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from selfinstruct import parse
-from selfinstruct.config import Section, Words
+from selfinstruct.config import Section, Words, merge
 from selfinstruct.errors import PromptError, Refused
 from selfinstruct.prompts import Prompt
 from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, flawed, object_schema
@@ -100,10 +100,10 @@ class Options(RecipeOptions):
     """`released`: as the repository ran; `paper`: as the paper tells."""
     rounds: Annotated[int, Field(ge=1)] = 4
     """Times that every live task is evolved (paper: 4; released code: 1)."""
-    operators: dict[str, Annotated[float, Field(ge=0)]] = OPERATOR_SETS["general"]
+    operators: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = OPERATOR_SETS["general"]
     """Weight of each operator by its name; or a list of names; or one name, of an operator or of a set: `general`,
     `code`."""
-    data_formats: Words = (
+    data_formats: Annotated[Words, Field(min_length=1)] = (
         "a JSON document",
         "an XML document",
         "an SQL table",
@@ -130,7 +130,7 @@ class Options(RecipeOptions):
             return tree
         if tree.get("strict") is True:
             raise ValueError('strict of evol-instruct is "released" or "paper"')
-        return {**MODES.get(str(tree.get("strict")), {}), **tree}
+        return merge(MODES.get(str(tree.get("strict")), {}), tree)
 
     @field_validator("operators", mode="before")
     @classmethod

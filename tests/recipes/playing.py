@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from selfinstruct.config import RunConfig, build, merge
 from selfinstruct.errors import Refused
+from selfinstruct.recipes import evol_instruct
 from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
 from selfinstruct.runs import RunState, prompts_of, resolve
 
@@ -32,6 +34,7 @@ class Asked(NamedTuple):
     prompt: Rendered
     sampling: Sampling
     schema: dict[str, JsonValue] | None
+    judge: bool = False
 
     @property
     def text(self) -> str:
@@ -53,7 +56,7 @@ class Answers:
         answer_schema: dict[str, JsonValue] | None = None,
         judge: bool = False,
     ) -> Completion:
-        self.asked.append(Asked(prompt, sampling, answer_schema))
+        self.asked.append(Asked(prompt, sampling, answer_schema, judge))
         answer = self._left.pop(0)
         if isinstance(answer, Refused):
             raise answer
@@ -76,6 +79,41 @@ def _told(recipe: str, dialect: str, structured: bool, options: str) -> tuple[Ru
     config = resolve(build(RunConfig, merge(tree, {"recipe": json.loads(options)}), where="test"), SEEDS)
     assert config.backend.dialect is not None
     return config, prompts_of(config, None)
+
+
+def evolution(
+    *tasks: Seed | str,
+    dialect: str = "chat",
+    structured: bool = False,
+    prompts: Path | None = None,
+    filters: dict[str, Any] | None = None,
+    seed: int = 42,
+    **options: Any,
+) -> RunState:
+    """An evolution of these tasks of which nothing is planned yet."""
+    seeds = [
+        task if isinstance(task, Seed) else Seed(id=f"s{i}", instruction=task) for i, task in enumerate(tasks, start=1)
+    ]
+    seeds = list(evol_instruct.take(evol_instruct.Options(), seeds, Path("tasks.json")))
+    backend = {"kind": "openai", "dialect": dialect, "structured": structured}
+    tree = {"recipe": {"name": "evol-instruct", **options}, "backend": backend, "filters": filters or {}, "seed": seed}
+    config = resolve(build(RunConfig, tree, where="test"), seeds)
+    return RunState(config, seeds, prompts_of(config, prompts), target=None)
+
+
+def settled(state: RunState, job: Job, *answers: str | tuple[str, str] | Refused) -> tuple[Outcome, list[Job], Answers]:
+    """What becomes of a job that makes one draft, what follows from it, and what was asked: all answers are used."""
+    ask = Answers(*answers)
+    [outcome], follow_ups = state.settle(job, play(state.recipe.perform(job, ask)))
+    assert len(ask.asked) == len(answers)
+    return outcome, follow_ups, ask
+
+
+def planned(state: RunState) -> Job:
+    """The next job of the pool."""
+    job = state.plan()
+    assert job is not None
+    return job
 
 
 def play(coroutine: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import ConfigError
 from selfinstruct.recipes import alpaca, module_of, self_instruct
-from tests.recipes.playing import Answers, first, instances, kept, reasons, state_of
+from tests.recipes.playing import Answers, evolution, first, instances, kept, planned, reasons, settled, state_of
 
 Answer = str | tuple[str, str]
 CUT = "length"
@@ -136,6 +136,50 @@ def test_anchored_stops_hold_for_instances_too() -> None:
         assert ask.asked[1].sampling.stop == stops
 
 
+RIVERS = "Name three rivers of Europe."
+MORE = f"{RIVERS} Say which of the three is the longest, and where it ends."
+EVOLVED: list[tuple[str, str, str, list[Answer], list[str], list[Answer], list[str]]] = [
+    ("tidy", "deepen", RIVERS, [f"#New Task#\n{MORE}", "Not equal", " Rhine. "], [MORE, "Rhine."],
+     [f"#New Task#\n{MORE}", "Not equal", " Rhine. "], [f"#New Task#\n{MORE}", " Rhine. "]),
+    ("skip_thinking", "deepen", RIVERS,
+     [f"<think>Hm.</think>{MORE}", "<think>Equal?</think>Not equal", "<think>So</think>Rhine."], [MORE, "Rhine."],
+     [f"<think>Hm.</think>{MORE}", "<think>So</think>Equal"], ["no_information_gain"]),
+    ("unchanged", "deepen", RIVERS, [RIVERS.upper()], ["no_information_gain"],
+     [RIVERS.upper(), "Not equal", "Rhine."], [RIVERS.upper(), "Rhine."]),
+    ("bounded_words", "deepen", RIVERS, [f"{MORE} {MORE} {MORE}"], ["too_many_added_words"],
+     [f"{MORE} {MORE} {MORE}", "Not equal", "Rhine."], [f"{MORE} {MORE} {MORE}", "Rhine."]),
+    ("breadth_by_index", "in_breadth", RIVERS, ["Name four rivers of Europe."], ["near_duplicate"],
+     ["Name four rivers of Europe.", "Not equal", "Rhine."], ["Name four rivers of Europe.", "Rhine."]),
+    ("complete_answers", "deepen", RIVERS, [(MORE, CUT)], ["truncated"],
+     [(MORE, CUT), "Not equal", ("The Rhine and", CUT)], [MORE, "The Rhine and"]),
+    ("parent_words", "deepen", "Mend the given prompt.",
+     [f"Mend the given prompt. {MORE}", "Not equal", "So."], ["no_content"],
+     [f"Mend the given prompt. {MORE}"], ["leaked_prompt"]),
+]  # fmt: skip
+"""Switch, operator, task, answers and what becomes of them with it; answers and what becomes of them without it: the
+evolved task and its answer, or the reason why there is none."""
+
+
+@pytest.mark.parametrize(
+    ("switch", "operator", "task", "with_it", "on", "without", "off"), EVOLVED, ids=[case[0] for case in EVOLVED]
+)
+def test_a_switch_changes_what_an_evolution_brings(
+    switch: str, operator: str, task: str, with_it: list[Answer], on: list[str], without: list[Answer], off: list[str]
+) -> None:
+    for value, answers, expected in ((True, with_it, on), (False, without, off)):
+        state = evolution(task, operators=operator, rounds=1, switches={switch: value})
+        outcome, follow_ups, _ = settled(state, planned(state), answers[0])
+        if follow_ups:
+            outcome, _, _ = settled(state, follow_ups[0], *answers[1:])
+        found = outcome.sample
+        assert ([found.instruction, found.instances[0].output] if found else reasons([outcome])) == expected
+
+
+def test_a_plain_join_is_a_newline_where_there_is_an_input() -> None:
+    for value, task in ((True, RIVERS), (False, f"{RIVERS}\r\n")):
+        assert planned(evolution(RIVERS, switches={"plain_join": value})).payload["task"] == task
+
+
 @pytest.mark.parametrize("recipe", [self_instruct, alpaca])
 def test_strict_is_all_switches_off(recipe: Any) -> None:
     options = recipe.Options(strict=True)
@@ -144,13 +188,16 @@ def test_strict_is_all_switches_off(recipe: Any) -> None:
 
 
 def test_no_switch_is_without_a_case() -> None:
-    tested = {"self-instruct": {"anchored_stops", *(c[0] for c in INSTRUCTIONS), *(c[0] for c in INSTANCES)},
-              "alpaca": {"anchored_stops", *(c[0] for c in TASKS)}}  # fmt: skip
+    tested = {
+        "self-instruct": {"anchored_stops", *(c[0] for c in INSTRUCTIONS), *(c[0] for c in INSTANCES)},
+        "alpaca": {"anchored_stops", *(c[0] for c in TASKS)},
+        "evol-instruct": {"plain_join", *(c[0] for c in EVOLVED)},
+    }
     assert {name: set(module_of(name).Switches.model_fields) for name in tested} == tested
 
 
 def test_a_switch_beside_strict_is_a_contradiction() -> None:
-    with pytest.raises(ConfigError, match=r"strict = true turns every switch off, but switches\.any_yes is on"):
+    with pytest.raises(ConfigError, match=r"strict turns every switch off, but switches\.any_yes is on"):
         state_of("self-instruct", strict=True, switches={"any_yes": True})
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from selfinstruct.errors import RunError
-from selfinstruct.exports.files import export, samples
+from selfinstruct.exports.files import export
 from selfinstruct.records import Draft, Instance, Review, Verdict
 from selfinstruct.review import Reviewing, decide
 from selfinstruct.runs import RunState, stored_config
@@ -33,7 +33,8 @@ def run(tmp_path: Path) -> Run:
 
 def dataset(folder: Path) -> dict[str, tuple[str, tuple[Instance, ...]]]:
     with Ledger.open(folder) as ledger:
-        return {sample.id: (sample.instruction, sample.instances) for sample in samples(ledger, "instances")}
+        kept = ledger.samples("d.stage = ?", "instances")
+        return {sample.id: (sample.instruction, sample.instances) for sample in kept}
 
 
 def decided(folder: Path, *reviews: Review) -> None:
