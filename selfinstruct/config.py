@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -268,8 +268,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "
     """Each dotted key at which two trees differ, with both values (None where a tree lacks it)."""
     for key in sorted({*one, *other}):
         a, b, where = one.get(key), other.get(key), f"{place}{key}"
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differences(a, b, f"{where}.")
+        if isinstance(a, Mapping | None) and isinstance(b, Mapping | None):
+            yield from differences(a or {}, b or {}, f"{where}.")
         elif a != b:
             yield where, a, b
 
@@ -297,6 +297,8 @@ def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     table: Any = model
     for part in place[:-1]:
         table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
+        # Of a table that may be left out, the table.
+        table = next((kind for kind in get_args(table) if hasattr(kind, "model_fields")), table)
     known = list(getattr(table, "model_fields", {}))
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f" (known: {', '.join(known)})"

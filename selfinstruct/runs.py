@@ -76,7 +76,7 @@ def read(config: RunConfig, model: str = "", on_bad: OnBad = ignore) -> Told:
     config = resolve(config, seeds, model)
     told = Told(config, seeds, prompts_of(config, Path(config.prompts) if config.prompts else None))
     # A recipe may refuse what its prompts say of themselves: better before anything is begun.
-    open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
+    open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config))
     return told
 
 
@@ -140,7 +140,7 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     options, module = options_of(config.recipe), module_of(config.recipe.name)
     concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
     judge = judge_of(config)
-    if judge is not None and not module.JUDGE_PROMPTS:
+    if judge is not None and not set(module.JUDGE_PROMPTS) & set(module.prompts(options)):
         raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
         "n": config.n or module.TARGET,
@@ -300,7 +300,7 @@ class RunState:
         self, config: RunConfig, seeds: Sequence[Seed], prompts: Mapping[str, str], target: int | None
     ) -> None:
         self.config = config
-        self.recipe = open_recipe(config.recipe, Setting.of(compile_texts(prompts), config.backend))
+        self.recipe = open_recipe(config.recipe, Setting.of(compile_texts(prompts), config))
         self.pool = Pool(seeds)
         self.target = target
         self.tasks = 0

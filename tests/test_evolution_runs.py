@@ -331,7 +331,6 @@ def test_an_evolution_with_a_judge_of_its_own_survives_kills(tmp_path: Path) -> 
     is_whole(run)
 
 
-@pytest.mark.xfail(reason="the judge is asked as the writer is, whatever its own settings say")
 @pytest.mark.parametrize(
     ("writer", "judge", "structured"),
     [

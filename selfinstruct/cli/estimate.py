@@ -37,7 +37,7 @@ def describe(told: Told) -> str:
 
 
 def _first_request(told: Told) -> _Asked:
-    recipe = open_recipe(told.config.recipe, Setting.of(compile_texts(told.prompts), told.config.backend))
+    recipe = open_recipe(told.config.recipe, Setting.of(compile_texts(told.prompts), told.config))
     plan = recipe.plan(Pool(told.seeds), Random(f"{told.config.seed}:1"))
     assert plan is not None
 
@@ -63,7 +63,7 @@ def _shown(prompt: Rendered) -> str:
 
 def _estimate(told: Told, asked: _Asked) -> str:
     config = told.config
-    recipe = open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config.backend))
+    recipe = open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config))
     jobs = _jobs(recipe, config.n, len(told.seeds))
     first, later = recipe.stages[0], sum(jobs[stage] * recipe.requests[stage] for stage in recipe.stages[1:])
     tokens_in = jobs[first] * _tokens(asked.prompt) + later * _tokens_of_others(told)

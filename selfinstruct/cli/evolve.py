@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from selfinstruct.config import RunConfig, Tree
 
 RECIPE = "evol-instruct"
+SAYS_WHO = {"kind", "model", "base_url", "script"}
+"""Settings of a backend that say who evolves."""
 EPILOG = """\b
 Examples:
   selfinstruct evolve self-instruct-embedded
@@ -42,10 +44,10 @@ class Operators(click.ParamType[Any]):
     name = "operators"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """One name as it is, for it may be that of a set; else a table of weights."""
-        names = [part.strip().partition("=") for part in value.split(",")]
+        """One name as it is, for it may be that of a set; else names with weights."""
+        pairs = [part.strip().partition("=") for part in value.split(",")]
         try:
-            weights = {name.strip(): float(weight or 1) for name, _, weight in names}
+            weights = [f"{name.strip()}={float(weight or 1)}" for name, _, weight in pairs]
             return weights if "=" in value or len(weights) > 1 else value.strip()
         except ValueError:
             self.fail(f"{value!r}: write general, code, or names with weights such as deepen=2,in_breadth", param, ctx)
@@ -108,14 +110,20 @@ def evolve(source: str, **given: Any) -> int:
     is_run = (folder / LEDGER).is_file()
     if is_run and not around.run_name and _is_evolution(folder):
         click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
-        return enter({**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}}, around, str(folder.resolve()))
-    if is_run:
-        _require_backend(folder, tree)
-    else:
+        return enter({**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}}, around, source)
+    name = default_name(folder.resolve().name if is_run else Path(source).name)
+    if not is_run:
         _require_source(source, around.output_dir)
+    elif not (folder_of(around.run_name or name, around.output_dir) / LEDGER).is_file():
+        _require_backend(folder, tree)
     told = {**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}, "seeds": str(folder if is_run else source)}
-    stem = folder.resolve().name if is_run else re.sub(r"(\.[a-z]+)+$", "", Path(source).name.lower())
-    return enter(told, around, f"{re.sub(r'[^a-zA-Z0-9._-]+', '-', stem).strip('-.')}-evolved")
+    return enter(told, around, name)
+
+
+def default_name(source: str) -> str:
+    """A run's name when none is given, from that of its source."""
+    stem = re.sub(r"(\.[a-z]+)+$", "", source)
+    return f"{re.sub(r'[^a-zA-Z0-9._-]+', '-', stem).strip('-.')}-evolved"
 
 
 def _stored(folder: Path) -> RunConfig:
@@ -136,7 +144,7 @@ def _require_backend(folder: Path, tree: Tree) -> None:
     from selfinstruct.errors import ConfigError
 
     backend = _stored(folder).backend
-    if "backend" in tree or (backend.kind == "llamacpp" and not backend.model):
+    if SAYS_WHO & tree.get("backend", {}).keys() or (backend.kind == "llamacpp" and not backend.model):
         return
     same = f"--backend {backend.kind}" + (f" --model {backend.model}" if backend.model else "")
     raise ConfigError(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import JsonValue, model_validator
 
-from selfinstruct.config import BackendConfig, Dialect, Section
+from selfinstruct.config import Dialect, RunConfig, Section
 from selfinstruct.errors import Refused
 from selfinstruct.prompts import Prompt
 from selfinstruct.records import Completion, Draft, Generate, Job, Outcome, Plan, Reason, Sample, Sampling, Seed
@@ -36,12 +36,16 @@ class Setting(NamedTuple):
     prompts: Mapping[str, Prompt]
     dialect: Dialect
     structured: bool
+    """Whether the backend is asked for JSON by schema."""
+    judge_structured: bool
+    """Whether the judge is."""
 
     @classmethod
-    def of(cls, prompts: Mapping[str, Prompt], backend: BackendConfig) -> Setting:
-        """The setting that a resolved backend configuration means (its dialect is filled in)."""
+    def of(cls, prompts: Mapping[str, Prompt], config: RunConfig) -> Setting:
+        """The setting that a resolved configuration means."""
+        backend = config.backend
         assert backend.dialect is not None
-        return cls(prompts, backend.dialect, backend.structured)
+        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured)
 
 
 class Recipe(Protocol):

@@ -101,8 +101,8 @@ class Options(RecipeOptions):
     rounds: Annotated[int, Field(ge=1)] = 4
     """Times that every live task is evolved (paper: 4; released code: 1)."""
     operators: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = OPERATOR_SETS["general"]
-    """Weight of each operator by its name; or a list of names; or one name, of an operator or of a set: `general`,
-    `code`."""
+    """Weight of each operator by its name; or a list such as `["deepen=2", "in_breadth"]`; or one name, of an operator
+    or of a set: `general`, `code`."""
     data_formats: Annotated[Words, Field(min_length=1)] = (
         "a JSON document",
         "an XML document",
@@ -138,7 +138,8 @@ class Options(RecipeOptions):
         if isinstance(value, str):
             return OPERATOR_SETS.get(value, {value: 1.0})
         if isinstance(value, list | tuple):
-            return dict.fromkeys(value, 1.0)
+            pairs = [str(item).partition("=") for item in value]
+            return {name: float(weight or 1) for name, _, weight in pairs}
         return value
 
     @field_validator("operators")
@@ -297,10 +298,11 @@ class EvolInstruct:
         step = payload["steps"][0]
         prompt = self._operator(step["operator"])
         fewest, most = prompt.front.added_words or (0, 0)
-        values = {"instruction": payload["task"], "fewest": fewest, "most": most, **step}
-        rendered = self._render(prompt, values)
+        structured = self._setting.structured
+        values = {"instruction": payload["task"], "fewest": fewest, "most": most, "structured": structured, **step}
+        rendered = _rendered(prompt, values)
         sampling = _sampling(self._options.sampling, rendered)
-        answer = await generate(rendered, sampling, answer_schema=self._schema(_TASK))
+        answer = await generate(rendered, sampling, answer_schema=_TASK if structured else None)
         text = self._read(answer)
         cut = answer.finish_reason == "length" and self._switch.complete_answers
         if cut or not (text or self._options.strict):
@@ -315,7 +317,7 @@ class EvolInstruct:
             if meta["judgement"] == "equal":
                 # Nobody will want the answer.
                 return Draft(stage="answer", instruction=evolved, meta=meta)
-        rendered = self._render(self._setting.prompts["answer"], {"instruction": evolved})
+        rendered = _rendered(self._setting.prompts["answer"], {"instruction": evolved})
         answer = await generate(rendered, _sampling(self._options.answer, rendered))
         if answer.finish_reason == "length":
             meta["truncated"] = True
@@ -329,9 +331,11 @@ class EvolInstruct:
 
     async def _judgement(self, parent: str, child: str, generate: Generate) -> str:
         """`equal`, `not_equal` or `unclear`."""
-        rendered = self._render(self._setting.prompts["judge"], {"first": parent, "second": child})
+        structured = self._setting.judge_structured
+        values = {"first": parent, "second": child, "structured": structured}
+        rendered = _rendered(self._setting.prompts["judge"], values)
         sampling = self._options.judging.sampling(("\n",) if isinstance(rendered, str) else ())
-        answer = await generate(rendered, sampling, answer_schema=self._schema(_EQUAL), judge=True)
+        answer = await generate(rendered, sampling, answer_schema=_EQUAL if structured else None, judge=True)
         return parse.judgement(self._text(answer))
 
     def _meta(self, payload: dict[str, Any]) -> dict[str, JsonValue]:
@@ -356,11 +360,6 @@ class EvolInstruct:
     def _in_breadth(self, operator: Any) -> bool:
         return self._operator(operator).front.evolution == "breadth"
 
-    def _render(self, prompt: Prompt, values: dict[str, Any]) -> Rendered:
-        """A prompt takes what it declares."""
-        values = {**values, "structured": self._setting.structured}
-        return prompt.render(**{name: values[name] for name in prompt.front.variables})
-
     def _text(self, answer: Completion) -> str:
         return parse.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
 
@@ -370,8 +369,10 @@ class EvolInstruct:
             return parse.json_text(found.get("task"))
         return parse.without_wrapping(text) if self._switch.tidy else text
 
-    def _schema(self, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-        return schema if self._setting.structured else None
+
+def _rendered(prompt: Prompt, values: dict[str, Any]) -> Rendered:
+    """A prompt takes what it declares."""
+    return prompt.render(**{name: values[name] for name in prompt.front.variables})
 
 
 def _sampling(options: SamplingOptions, rendered: Rendered) -> Sampling:
