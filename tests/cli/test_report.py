@@ -76,7 +76,7 @@ def test_verify_names_the_files_that_a_decision_has_outdated(first: Said, here: 
     said = selfinstruct("verify", "first")
     assert said.code == 1
     assert said.out.splitlines()[0] == (
-        "outputs/first/export/alpaca.json: not what the ledger gives; `selfinstruct export` writes it again"
+        "outputs/first/export/alpaca.json: not what the run's own settings give; `selfinstruct export` writes it again"
     )
     selfinstruct("export", "first")
     assert selfinstruct("verify", "first").code == 0
