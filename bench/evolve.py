@@ -1,6 +1,6 @@
 """Evol-Instruct: how full it keeps a server, what an evolved sample costs us, and what the embedded model survives.
 
-    python bench/evolve.py [--seeds 2000] [--rounds 3] [--slots 64] [--seconds 0.3]
+    python bench/evolve.py [--seeds 2000] [--rounds 3] [--slots 64] [--seconds 1]
     python bench/evolve.py --embedded [--seeds 60] [--rounds 1]
 
 The first asks a simulated server of so many slots, 2% of whose answers take ten times as long; the drain begins when
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
     if options.embedded:
         on_the_embedded_model(options.seeds or 60, options.rounds or 1)

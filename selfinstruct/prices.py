@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfinstruct.config import BackendConfig
+from selfinstruct.config import BackendConfig, RunConfig
 
 
 def cost(backend: BackendConfig, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
@@ -21,6 +21,15 @@ def cost(backend: BackendConfig, model: str, prompt_tokens: int, completion_toke
         return float(calc_price(usage, model_ref=model, provider_id="openai").total_price)
     except LookupError:
         return None
+
+
+def run_cost(config: RunConfig, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """As `cost`, for what a run asked; with a judge of its own None unless both are free, for whose tokens they are is
+    not told apart."""
+    dollars = cost(config.backend, model, prompt_tokens, completion_tokens)
+    if config.judge is None or (dollars == 0 and cost(config.judge, config.judge.model, 1, 1) == 0):
+        return dollars
+    return None
 
 
 def told(dollars: float | None) -> str:

@@ -24,7 +24,7 @@ from selfinstruct.config import BackendConfig, RunConfig, Tree, dump
 from selfinstruct.errors import ConfigError
 from selfinstruct.harmless import one_line
 from selfinstruct.languages import Languages, detect
-from selfinstruct.prices import cost
+from selfinstruct.prices import run_cost
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
@@ -216,7 +216,8 @@ def _answering(ledger: Ledger, config: RunConfig) -> Tree:
         "revision": _revision(config.backend),
         "host": _host(config.backend),
         "dates": _dates(ledger),
-        "dollars": cost(config.backend, model, told.prompt_tokens, told.completion_tokens),
+        "judge": public.name(ledger.fact("judge") or ""),
+        "dollars": run_cost(config, model, told.prompt_tokens, told.completion_tokens),
         "parameters": list(SamplingOptions.model_fields),
         "sampling": _sampling(config),
     }

@@ -93,7 +93,7 @@ def _kept(facts: dict[str, Any]) -> str:
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.cli.survivors import Survivors
-    from selfinstruct.prices import cost
+    from selfinstruct.prices import run_cost
     from selfinstruct.runs import stored_config
     from selfinstruct.store.summary import summary
 
@@ -103,6 +103,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
     return {
         **brief,
         "begun_with": ledger.fact("version"),
+        "judge": ledger.fact("judge"),
         "jobs": {f"{jobs.stage} {jobs.state}": jobs.jobs for jobs in told.jobs},
         "drafts": [drafts._asdict() for drafts in told.drafts],
         "drops": [{"stage": drop.stage, "filter": drop.filter, "reason": drop.reason, "count": drop.drafts}
@@ -113,7 +114,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "faults": told.faults,
         "answers": told.answers, "prompt_tokens": told.prompt_tokens, "cached_tokens": told.cached_tokens,
         "completion_tokens": told.completion_tokens,
-        "cost": cost(config.backend, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
+        "cost": run_cost(config, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
         "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
         **evolution,
     }  # fmt: skip
@@ -124,7 +125,8 @@ def _told(facts: dict[str, Any]) -> str:
     from selfinstruct.prices import told
 
     lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
-             f"  recipe {facts['recipe']}, model {facts['model']}"]  # fmt: skip
+             f"  recipe {facts['recipe']}, model {facts['model']}"
+             + (f", judge {facts['judge']}" if facts["judge"] else "")]  # fmt: skip
     lines += [f"  {d['stage']}: {d['drafts']} drafts, {d['kept']} kept" for d in facts["drafts"]]
     lines += [f"    dropped {d['count']} × {d['reason']} ({d['filter']}, {d['stage']})" for d in facts["drops"]]
     if facts["instance_drops"]:

@@ -19,7 +19,7 @@ from selfinstruct.cli.survivors import Survivors, told_rounds
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.harmless import json_line, one_line
-from selfinstruct.prices import cost, told
+from selfinstruct.prices import run_cost, told
 from selfinstruct.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Progress:
     @property
     def cost(self) -> float | None:
         """US dollars spent on all answers so far."""
-        return cost(self.state.config.backend, self.model, self.prompt_tokens, self.completion_tokens)
+        return run_cost(self.state.config, self.model, self.prompt_tokens, self.completion_tokens)
 
 
 class Plain(Quiet):

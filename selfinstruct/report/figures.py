@@ -15,9 +15,9 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from selfinstruct.config import BackendConfig, RunConfig
+from selfinstruct.config import RunConfig
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.prices import cost
+from selfinstruct.prices import run_cost
 from selfinstruct.recipes import task_stage
 from selfinstruct.report.words import first_words, is_english, verb_and_noun
 from selfinstruct.runs import stored_config
@@ -63,7 +63,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "instance_drops": told.instance_drops,
         "evolution": evolution(ledger, stage),
         "reviews": told.reviews,
-        **_spent(told, config.backend),
+        **_spent(told, config),
     }
 
 
@@ -205,20 +205,20 @@ def evolution(ledger: Ledger, stage: str) -> Figures | None:
 # -- what it cost -----------------------------------------------------------------------------------------------------
 
 
-def _spent(told: Summary, backend: BackendConfig) -> Figures:
+def _spent(told: Summary, config: RunConfig) -> Figures:
     """Tokens and their price by stage, and all together; the price is None where nobody knows it."""
     stages: dict[str, list[Spend]] = defaultdict(list)
     for spend in told.spend:
         stages[spend.stage].append(spend)
     order = sorted(stages, key=lambda stage: -sum(spend.prompt_tokens for spend in stages[stage]))
     return {
-        "spend": [{"stage": stage, **_sum(stages[stage], backend)} for stage in order],
-        "spent": _sum(told.spend, backend),
+        "spend": [{"stage": stage, **_sum(stages[stage], config)} for stage in order],
+        "spent": _sum(told.spend, config),
     }
 
 
-def _sum(spends: Sequence[Spend], backend: BackendConfig) -> Figures:
-    prices = [cost(backend, spend.model, spend.prompt_tokens, spend.completion_tokens) for spend in spends]
+def _sum(spends: Sequence[Spend], config: RunConfig) -> Figures:
+    prices = [run_cost(config, spend.model, spend.prompt_tokens, spend.completion_tokens) for spend in spends]
     known = [price for price in prices if price is not None]
     return {
         "answers": sum(spend.answers for spend in spends),

@@ -511,6 +511,5 @@ def test_an_unknown_key_of_the_judge_is_answered_with_the_nearest(material: Path
 
 
 def test_a_judge_where_nothing_is_eliminated_is_a_contradiction(material: Path, selfinstruct: Say) -> None:
-    flags = ("--dialect", "chat", "--strict", "released", "--judge-model", "critic", "--quiet")
+    flags = ("--dialect", "chat", "--strict", "released", "--judge-model", "critic", "--dry-run")
     assert selfinstruct("evolve", "alpaca.json", "--script", "evolve.jsonl", *flags).code == 2
-    assert not (material / "outputs/alpaca-evolved").exists()

@@ -245,6 +245,7 @@ def test_a_family_evolves_once_a_round_whatever_becomes_of_it(data: st.DataObjec
     for number in range(1, rounds + 1):
         member, task = members[-1]
         assert job.stage == "evolve"
+        assert set(job.payload) == {"root", "member", "from", "depth", "task", "round", "steps"}
         assert (job.payload["round"], job.payload["depth"]) == (number, len(members) - 1)
         assert (job.payload["member"], job.payload["task"]) == (member, task)
         assert job.parent == (None if member == "s1" else member)
