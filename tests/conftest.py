@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from selfinstruct.backends import retry
 from tests.server import ModelServer
 
+# A machine that has other work too is slow; the strategies are not.
+settings.register_profile("anywhere", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("anywhere")
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
 _getaddrinfo = socket.getaddrinfo

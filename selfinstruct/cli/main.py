@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
@@ -57,10 +58,14 @@ def run() -> None:
     try:
         code = _code()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough, as in `selfinstruct show RUN | head`; nothing is left to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        # The reader of a pipe has seen enough, as in `selfinstruct show RUN | head`, or the terminal is gone: nothing
+        # that is written from here on would be read.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = 0 if error.errno == errno.EPIPE else 130
     sys.exit(code)
 
 
