@@ -19,7 +19,7 @@ from selfinstruct.text import unicode_tokens
 
 LEAKS = (
     "given prompt", "rewritten prompt", "created prompt", "given task", "rewritten task", "created task",
-    "task to rewrite", "inspiring task", "inspired task", "harder task:", "sister task:",
+    "task to rewrite", "inspiring task", "inspired task", "harder task:", "sister task:", "data given as:",
 )  # fmt: skip
 """Words of evolving prompts: the published ones, and those of the prompts that ship."""
 

@@ -301,7 +301,9 @@ class EvolInstruct:
         structured = self._setting.structured
         values = {"instruction": payload["task"], "fewest": fewest, "most": most, "structured": structured, **step}
         rendered = _rendered(prompt, values)
-        sampling = _sampling(self._options.sampling, rendered)
+        # A base model that has written a paragraph to a task of one seldom stops at that.
+        stops = ("\nTask:",) if "\n\n" in payload["task"] else ("\nTask:", "\n\n")
+        sampling = _sampling(self._options.sampling, rendered, stops)
         answer = await generate(rendered, sampling, answer_schema=_TASK if structured else None)
         text = self._read(answer)
         cut = answer.finish_reason == "length" and self._switch.complete_answers
@@ -318,7 +320,7 @@ class EvolInstruct:
                 # Nobody will want the answer.
                 return Draft(stage="answer", instruction=evolved, meta=meta)
         rendered = _rendered(self._setting.prompts["answer"], {"instruction": evolved})
-        answer = await generate(rendered, _sampling(self._options.answer, rendered))
+        answer = await generate(rendered, _sampling(self._options.answer, rendered, ("\nTask:",)))
         if answer.finish_reason == "length":
             meta["truncated"] = True
         text = self._text(answer)
@@ -375,10 +377,10 @@ def _rendered(prompt: Prompt, values: dict[str, Any]) -> Rendered:
     return prompt.render(**{name: values[name] for name in prompt.front.variables})
 
 
-def _sampling(options: SamplingOptions, rendered: Rendered) -> Sampling:
+def _sampling(options: SamplingOptions, rendered: Rendered, stops: tuple[str, ...]) -> Sampling:
     """A document goes on until it is stopped; a chat model stops by itself."""
     plain = isinstance(rendered, str)
-    sampling = options.sampling(("\nTask:",) if plain else ())
+    sampling = options.sampling(stops if plain else ())
     tokens = options.max_tokens or (512 if plain else 2048)
     return sampling.model_copy(update={"max_tokens": tokens})
 

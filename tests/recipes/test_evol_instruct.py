@@ -90,10 +90,10 @@ def test_an_operator_evolves_a_task_which_is_judged_and_answered(operator: str, 
         assert judge.sampling.stop == (("\n",) if plain else ())
     last = answers.asked[-1]
     assert (last.schema, last.judge) == (None, False)
-    for one in (asked.asked[0], last):
+    for one, stops in ((asked.asked[0], ("\nTask:", "\n\n")), (last, ("\nTask:",))):
         assert (one.sampling.temperature, one.sampling.top_p) == (1.0, 0.9)
         assert one.sampling.max_tokens == (512 if plain else 2048)
-        assert one.sampling.stop == (("\nTask:",) if plain else ())
+        assert one.sampling.stop == (stops if plain else ())
     if plain:
         assert ends(asked.asked[0]).endswith("\nSister task:" if breadth else "\nHarder task:")
         assert ends(last).endswith(f"{child[-30:]}\nAnswer:")
@@ -101,6 +101,12 @@ def test_an_operator_evolves_a_task_which_is_judged_and_answered(operator: str, 
         assert last.prompt == (Message(role="user", content=child),)
         assert isinstance(asked.asked[0].prompt, tuple)
         assert [turn.role for turn in asked.asked[0].prompt] == ["system", "user"]
+
+
+def test_a_task_of_several_paragraphs_may_become_one_of_several() -> None:
+    state = evolution("Shorten the letter.\n\nDear Ada, the tide is in.", dialect="completion", operators="deepen")
+    _, _, asked = settled(state, planned(state), " Shorten it.")
+    assert asked.asked[0].sampling.stop == ("\nTask:",)
 
 
 TASK_SCHEMA = {
