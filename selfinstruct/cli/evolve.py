@@ -110,13 +110,13 @@ def evolve(source: str, **given: Any) -> int:
     is_run = (folder / LEDGER).is_file()
     if is_run and not around.run_name and _is_evolution(folder):
         click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
-        return enter({**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}}, around, source)
+        return enter({**tree, "recipe": {**tree.get("recipe", {}), "name": RECIPE}}, around, source)
     name = default_name(folder.resolve().name if is_run else Path(source).name)
     if not is_run:
         _require_source(source, around.output_dir)
     elif not (folder_of(around.run_name or name, around.output_dir) / LEDGER).is_file():
         _require_backend(folder, tree)
-    told = {**tree, "recipe": {"name": RECIPE, **tree.get("recipe", {})}, "seeds": str(folder if is_run else source)}
+    told = {**tree, "recipe": {**tree.get("recipe", {}), "name": RECIPE}, "seeds": str(folder if is_run else source)}
     return enter(told, around, name)
 
 

@@ -161,11 +161,13 @@ def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]
 
 
 def _roots(seed: Seed) -> Iterator[Seed]:
-    by_input = {instance.input: instance for instance in reversed(seed.instances)}
+    by_input: dict[str, Instance] = {}
+    for instance in seed.instances:
+        by_input.setdefault(instance.input, instance)
     if len(by_input) < 2:
         yield seed.model_copy(update={"instances": seed.instances[:1]})
         return
-    for number, instance in enumerate(reversed(by_input.values()), start=1):
+    for number, instance in enumerate(by_input.values(), start=1):
         yield seed.model_copy(update={"id": f"{seed.id}/{number}", "instances": (instance,)})
 
 
