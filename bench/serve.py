@@ -1,0 +1,208 @@
+"""How well a run uses a server: stragglers, a limit, slots, and our own CPU, beside a bare aiohttp loop.
+
+    python bench/serve.py [stragglers|limit|cpu|slots|all] [--turns 5]
+    python bench/serve.py --peers [NAME …] [--envs FOLDER]
+
+Each prints a Markdown table. The server is simulated (`simulated.py`), in a process of its own, a fresh one for each
+turn; the work is a whole run of Self-Instruct (recipe, parse, filters, ledger), and the loop posts the same requests
+again (`work.py`). `--peers` gives the same servers as many prompts through other tools, which
+`bench/peers/install.py` installs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipeline import compare as compare_cpu
+from simulated import changes, occupancy, queue, simulated, stats
+from work import Done, asked, bare, ours, self_instruct
+
+STRAGGLERS: dict[str, Any] = {"seconds": 0.05, "stragglers": 0.02, "straggler_seconds": 2.0}
+LIMIT: dict[str, Any] = {"seconds": 0.05, "per_second": 150, "retry_after": 1.0}
+SLOTS: dict[str, Any] = {"slots": 256, "prefill": 0.0002, "decode": 0.025}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def table(*columns: str) -> None:
+    """The head of a table; the first column is words."""
+    print("\n| " + " | ".join(columns) + " |\n|---|" + "---:|" * (len(columns) - 1))
+
+
+def row(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def spread(values: list[float], form: str = ".2f") -> str:
+    """The median and the extremes."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+# -- stragglers --------------------------------------------------------------------------------------------------------
+
+
+def stragglers(turns: int, tasks: int = 870, in_flight: int = 64) -> None:
+    """2,000 requests of 50 ms, of which 2% take 2 s."""
+    seconds: dict[str, list[float]] = {}
+    ratios: dict[str, list[float]] = {}
+    requests = []
+
+    def note(way: str, ran: float, loop: float) -> None:
+        seconds.setdefault(way, []).append(ran)
+        ratios.setdefault(way, []).append(ran / loop)
+
+    for _ in range(turns):
+        with folder() as run:
+            with simulated(**STRAGGLERS) as url:
+                done = asyncio.run(ours(self_instruct(url, tasks, in_flight), run))
+            requests.append(done.requests)
+            loop = _again(run, in_flight)
+            note("bare aiohttp loop, the same requests", loop, loop)
+            note("ours, to the last kept task", done.kept - done.began, loop)
+            note("ours, to the last answer", done.seconds, loop)
+        with folder() as run:
+            first_to_end, whole = generate(run, tasks, in_flight)
+            loop = _again(run / "run", in_flight)
+            note("`selfinstruct generate`, first request to the end of the process", first_to_end, loop)
+            note("the same, from the start of the process", whole, loop)
+    print(f"\n{median(requests):,.0f} requests, {in_flight} in flight, 50 ms, 2% take 2 s; {turns} turns")
+    table("way", "seconds", "of bare")
+    for way, values in seconds.items():
+        row(way, spread(values), spread(ratios[way]))
+
+
+def _again(run: Path, in_flight: int) -> float:
+    """Seconds that the loop takes for a run's requests."""
+    with simulated(**STRAGGLERS) as url:
+        return asyncio.run(bare(url, asked(run), in_flight)).seconds
+
+
+def generate(into: Path, tasks: int, in_flight: int) -> tuple[float, float]:
+    """`selfinstruct generate`, with its export: seconds from the first request to its end, and from its start."""
+    with simulated(**STRAGGLERS) as url:
+        command = [
+            *(sys.executable, "-m", "selfinstruct", "generate", "--quiet", "-n", str(tasks)),
+            *("--backend", "openai", "--base-url", f"{url}/v1", "--model", "sim", "--dialect", "completion"),
+            *("--concurrency", str(in_flight), "--output-dir", str(into), "--run", "run"),
+        ]
+        began = time.time()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        ended = time.time()
+        return ended - stats(url)["arrivals"][0], ended - began
+
+
+# -- a limit -----------------------------------------------------------------------------------------------------------
+
+
+def limit(turns: int, tasks: int = 430, in_flight: int = 64) -> None:
+    """1,000 requests where 150 a second are let in."""
+    print(
+        f"\n1,000 requests, {in_flight} in flight at most, 50 ms, 150 a second, 429 with Retry-After 1; {turns} turns"
+    )
+    table("way", "limit", "requests", "seconds", "of ideal", "refused")
+    for window in ("sliding", "fixed", "bucket"):
+        for headers in (False, True):
+            settings = {**LIMIT, "window": window, "limit_headers": headers}
+            name = f"{window}, {'x-ratelimit headers' if headers else 'no headers'}"
+            with folder() as runs:
+                _limited("ours", name, [_ours_limited(settings, runs / str(i), tasks, in_flight) for i in range(turns)])
+                if not headers:
+                    bodies = asked(runs / "0")
+                    _limited("bare, waits as told", name, [_bare_limited(settings, bodies, in_flight)])
+
+
+def _limited(way: str, name: str, turns: list[tuple[Done, int]]) -> None:
+    per_second = LIMIT["per_second"]
+    row(
+        way,
+        name,
+        f"{median(done.requests for done, _ in turns):,.0f}",
+        spread([done.seconds for done, _ in turns]),
+        spread([done.seconds * per_second / done.requests for done, _ in turns]),
+        spread([refused / (done.requests + refused) for done, refused in turns], ".1%"),
+    )
+
+
+def _ours_limited(settings: dict[str, Any], run: Path, tasks: int, in_flight: int) -> tuple[Done, int]:
+    run.mkdir()
+    with simulated(**settings) as url:
+        return asyncio.run(ours(self_instruct(url, tasks, in_flight), run)), stats(url)["refused"]
+
+
+def _bare_limited(settings: dict[str, Any], bodies: list[dict[str, Any]], in_flight: int) -> tuple[Done, int]:
+    with simulated(**settings) as url:
+        return asyncio.run(bare(url, bodies, in_flight)), stats(url)["refused"]
+
+
+# -- slots -------------------------------------------------------------------------------------------------------------
+
+
+def slots(tasks: int = 3000) -> None:
+    """A server of 256 slots, and answers of real lengths."""
+    size = SLOTS["slots"]
+    print(f"\n{tasks} tasks on a server of {size} slots, lognormal lengths; the drain begins when all were last busy")
+    table(
+        "in flight", "requests", "mean answer, s", "busy until the drain", "with it", "waiting", "seconds", "drain, s"
+    )
+    with folder() as runs:
+        for in_flight in (size, None):
+            run = runs / str(in_flight)
+            run.mkdir()
+            with simulated(**SLOTS) as url:
+                done = asyncio.run(ours(self_instruct(url, tasks, in_flight), run))
+                _used(f"ours, {in_flight or 'finds itself'}", url, done)
+        bodies = asked(runs / str(size))
+        with simulated(**SLOTS) as url:
+            _used(f"bare, {size}", url, asyncio.run(bare(url, bodies, size)))
+
+
+def _used(way: str, url: str, done: Done) -> None:
+    told, size = changes(url), SLOTS["slots"]
+    drain = max((now.at for now in told if now.busy == size), default=told[-1].at)
+    held = sum(now.busy * (then.at - now.at) for now, then in pairwise(told))
+    row(
+        way,
+        f"{done.requests:,}",
+        f"{held / done.requests:.2f}",
+        f"{occupancy(told, size, drain):.1%}",
+        f"{occupancy(told, size, told[-1].at):.1%}",
+        f"{queue(told, drain):.1f}",
+        f"{told[-1].at - told[0].at:.1f}",
+        f"{told[-1].at - drain:.1f}",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How well a run uses a server.")
+    parser.add_argument("scenario", nargs="?", default="all", choices=["stragglers", "limit", "cpu", "slots", "all"])
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    print(f"load average at the start: {os.getloadavg()[0]:.1f}")
+    if options.scenario in ("stragglers", "all"):
+        stragglers(options.turns)
+    if options.scenario in ("limit", "all"):
+        limit(options.turns)
+    if options.scenario in ("cpu", "all"):
+        compare_cpu()
+    if options.scenario in ("slots", "all"):
+        slots()
+
+
+if __name__ == "__main__":
+    main()
