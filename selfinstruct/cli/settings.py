@@ -128,6 +128,11 @@ class Given(NamedTuple):
     as_json: bool
     quiet: bool
 
+    @classmethod
+    def taken(cls, parameters: dict[str, Any]) -> Given:
+        """These out of a command's parameters; the flags of settings are left there."""
+        return cls(**{name: parameters.pop(name) for name in cls._fields})
+
 
 def run_options(settings: Iterable[Setting]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The flags of these settings, and around them `--config`, `--set`, `--run` and how it is shown."""
