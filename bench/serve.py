@@ -25,8 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from peers.compare import compare as compare_peers
+from peers.install import ENVS, PEERS
 from pipeline import compare as compare_cpu
 from simulated import changes, occupancy, queue, simulated, stats
+from tables import row, spread, table
 from work import Done, asked, bare, ours, self_instruct
 
 STRAGGLERS: dict[str, Any] = {"seconds": 0.05, "stragglers": 0.02, "straggler_seconds": 2.0}
@@ -38,20 +41,6 @@ SLOTS: dict[str, Any] = {"slots": 256, "prefill": 0.0002, "decode": 0.025}
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
-
-
-def table(*columns: str) -> None:
-    """The head of a table; the first column is words."""
-    print("\n| " + " | ".join(columns) + " |\n|---|" + "---:|" * (len(columns) - 1))
-
-
-def row(*cells: str) -> None:
-    print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def spread(values: list[float], form: str = ".2f") -> str:
-    """The median and the extremes."""
-    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 # -- stragglers --------------------------------------------------------------------------------------------------------
@@ -192,15 +181,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How well a run uses a server.")
     parser.add_argument("scenario", nargs="?", default="all", choices=["stragglers", "limit", "cpu", "slots", "all"])
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help=f"other tools instead: {', '.join(PEERS)}")
+    parser.add_argument("--envs", type=Path, default=ENVS, metavar="FOLDER", help="where peers/install.py put them")
     options = parser.parse_args()
     print(f"load average at the start: {os.getloadavg()[0]:.1f}")
-    if options.scenario in ("stragglers", "all"):
+    if options.peers is not None:
+        compare_peers(options.peers, options.envs, STRAGGLERS, LIMIT, in_flight=64)
+        return
+    wanted = {"stragglers", "limit", "cpu", "slots"} if options.scenario == "all" else {options.scenario}
+    if "stragglers" in wanted:
         stragglers(options.turns)
-    if options.scenario in ("limit", "all"):
+    if "limit" in wanted:
         limit(options.turns)
-    if options.scenario in ("cpu", "all"):
+    if "cpu" in wanted:
         compare_cpu()
-    if options.scenario in ("slots", "all"):
+    if "slots" in wanted:
         slots()
 
 

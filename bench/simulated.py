@@ -175,7 +175,7 @@ def prompt_of(body: dict[str, Any]) -> str:
     """What a request asks; of a chat its last turn."""
     if "prompt" in body:
         return str(body["prompt"])
-    said = body["messages"][-1]["content"]
+    said = body["messages"][-1]["content"] if body["messages"] else ""
     return said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
 
 
