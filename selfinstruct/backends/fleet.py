@@ -210,6 +210,14 @@ class Fleet:
         return max(1, sum(flow.width.limit for flow in self.flows if flow.circuit.opens_at is None))
 
     @property
+    def told(self) -> str:
+        """What holds requests back beside their number, for a person; "" where nothing does."""
+        away = sum(flow.circuit.opens_at is not None for flow in self.flows)
+        rates = [rate for flow in self.flows if (rate := flow.pace.rate) is not None]
+        parts = [f"{away} of {len(self.flows)} servers away" if len(self.flows) > 1 else "server away"] if away else []
+        return ", ".join([*parts, *([f"{sum(rates):,.3g}/s at most"] if rates else [])])
+
+    @property
     def tells_queues(self) -> bool:
         """Whether it is worth watching its queues."""
         return any(flow.telling and flow.telling.tells_queue for flow in self.flows)

@@ -96,6 +96,11 @@ class Pace:
         """Whether it matters how many tokens a request takes."""
         return self._caps[1] is not None or self._told[1] is not None
 
+    @property
+    def rate(self) -> float | None:
+        """Requests a second that may leave, where that is known."""
+        return self._rate(0)
+
     def wait(self, now: float, width: int) -> float:
         """Seconds until the next request may leave, as far as is known now; so many may be out at once."""
         wait = self._held_until - now
