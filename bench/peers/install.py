@@ -21,7 +21,7 @@ PEERS = {
     "data_designer": ("data-designer==0.9.7",),
     "sdg_hub": ("sdg-hub==0.9.4",),
     # Its extra for inference brings vLLM and SGLang; an endpoint of somebody else's needs only these.
-    "datatrove": ("datatrove==0.10.1", "aiosqlite", "xxhash", "aiofiles", "aiohttp", "orjson"),
+    "datatrove": ("datatrove==0.10.1", "aiosqlite", "xxhash", "aiofiles", "aiohttp", "httpx", "orjson"),
 }
 """By the name of its runner in this folder, what pip is asked for."""
 
