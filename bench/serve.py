@@ -34,6 +34,12 @@ from work import Done, asked, bare, ours, self_instruct
 
 STRAGGLERS: dict[str, Any] = {"seconds": 0.05, "stragglers": 0.02, "straggler_seconds": 2.0}
 LIMIT: dict[str, Any] = {"seconds": 0.05, "per_second": 150, "retry_after": 1.0}
+WINDOWS: dict[str, dict[str, Any]] = {
+    f"{window}{', told in headers' if told else ''}": {"window": window, "limit_headers": told}
+    for window in ("sliding", "fixed", "bucket")
+    for told in (False, True)
+}
+"""What a limit may look at, by what tables call it."""
 SLOTS: dict[str, Any] = {"slots": 256, "prefill": 0.0002, "decode": 0.025}
 
 
@@ -105,15 +111,13 @@ def limit(turns: int, tasks: int = 430, in_flight: int = 64) -> None:
         f"\n1,000 requests, {in_flight} in flight at most, 50 ms, 150 a second, 429 with Retry-After 1; {turns} turns"
     )
     table("way", "limit", "requests", "seconds", "of ideal", "refused")
-    for window in ("sliding", "fixed", "bucket"):
-        for headers in (False, True):
-            settings = {**LIMIT, "window": window, "limit_headers": headers}
-            name = f"{window}, {'x-ratelimit headers' if headers else 'no headers'}"
-            with folder() as runs:
-                _limited("ours", name, [_ours_limited(settings, runs / str(i), tasks, in_flight) for i in range(turns)])
-                if not headers:
-                    bodies = asked(runs / "0")
-                    _limited("bare, waits as told", name, [_bare_limited(settings, bodies, in_flight)])
+    for name, window in WINDOWS.items():
+        settings = {**LIMIT, **window}
+        with folder() as runs:
+            _limited("ours", name, [_ours_limited(settings, runs / str(i), tasks, in_flight) for i in range(turns)])
+            if not window["limit_headers"]:
+                bodies = asked(runs / "0")
+                _limited("bare, waits as told", name, [_bare_limited(settings, bodies, in_flight)])
 
 
 def _limited(way: str, name: str, turns: list[tuple[Done, int]]) -> None:

@@ -226,81 +226,81 @@ class Bucket:
 
 # -- how it answers ----------------------------------------------------------------------------------------------------
 
-BODIES = {
-    "/v1/completions": b'{"id":"sim","object":"text_completion","created":1,"model":%b,"choices":[{"index":0,"text":%b,'
-    b'"logprobs":null,"finish_reason":"%b"}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}',
-    "/v1/chat/completions": b'{"id":"sim","object":"chat.completion","created":1,"model":%b,"choices":[{"index":0,'
-    b'"message":{"role":"assistant","content":%b},"finish_reason":"%b"}],'
-    b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}',
-}
+FAULTS = ("errors", "drops", "garbage", "hangs")
 
 
-class Answer(NamedTuple):
-    """What will be said, once its time has passed."""
+class Said(NamedTuple):
+    """An answer, and what it takes."""
 
-    body: bytes
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
     seconds: float
 
 
-class Server:
-    """Answers and keeps count."""
+class Simulation:
+    """The server without its HTTP: who is let in, what is said, and when; keeps count.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        clock: the time that everything is noted with.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
-        self._model = orjson.dumps(settings.model)
+        self._clock = clock
         self._free = asyncio.Semaphore(settings.slots or 1 << 30)
         self._limit: Window | Bucket | None = None
         if settings.per_second and settings.window == "bucket":
             self._limit = Bucket(settings.per_second, settings.burst)
         elif settings.per_second:
             self._limit = Window(settings.per_second, fixed=settings.window == "fixed")
-        self._faults = ("errors", "drops", "garbage", "hangs")
-        self._chances = [getattr(settings, name) for name in self._faults]
+        self._chances = [getattr(settings, name) for name in FAULTS]
         self._random = random.Random(7)
-        self._cpu = time.process_time()
-        self._busy = self._waiting = self._open = self._most = 0
-        self._changes: list[tuple[float, int, int]] = []
-        self._arrivals: list[float] = []
-        self._counts: Counter[str] = Counter(dict.fromkeys(("answered", "refused", *self._faults), 0))
+        self._busy = self._waiting = 0
+        self.most = 0
+        """Requests at once, at most; those that wait for a slot among them."""
+        self.changes: list[tuple[float, int, int]] = []
+        """Each a `Change`."""
+        self.arrivals: list[float] = []
+        self.counts: Counter[str] = Counter(dict.fromkeys(("answered", "refused", *FAULTS), 0))
 
-    async def __call__(self, request: web.BaseRequest) -> web.Response:
-        """The answer to anything."""
-        if request.path in BODIES:
-            return await self._complete(request)
-        told: dict[str, Callable[[], Any]] = {
-            "/v1/models": lambda: {"object": "list", "data": [{"id": self._settings.model, "object": "model"}]},
-            "/health": dict,
-            "/busy": lambda: self._changes,
-            "/stats": self._stats,
-        }
-        if request.path not in told:
-            return _json({"error": {"message": f"no {request.path} here", "type": "not_found"}}, status=404)
-        return _json(told[request.path]())
+    def arrive(self) -> bool:
+        """A request is here; whether it is let in."""
+        now = self._clock()
+        self.arrivals.append(now)
+        let_in = self._limit is None or self._limit.admit(now)
+        self.counts["refused"] += not let_in
+        return let_in
 
-    async def _complete(self, request: web.BaseRequest) -> web.Response:
-        content, now = await request.read(), time.time()
-        self._arrivals.append(now)
-        headers = {}
-        if self._limit is not None:
-            let_in = self._limit.admit(now)
-            headers = self._limit_headers(now)
-            if not let_in:
-                return self._refuse(headers)
-        self._open += 1
-        self._most = max(self._most, self._open)
-        try:
-            answer = self._answer(orjson.loads(content), request.path)
-            if sum(self._chances) and (fault := self._fault()):
-                return await self._fail(fault, answer, request)
-            await self._work(answer.seconds)
-        finally:
-            self._open -= 1
-        self._counts["answered"] += 1
-        return web.Response(body=answer.body, content_type="application/json", headers=headers)
+    def left(self) -> tuple[int, int, float] | None:
+        """The limit, what is left of it, and seconds until all of it is; None where that is not told."""
+        return self._limit.left(self._clock()) if self._limit and self._settings.limit_headers else None
 
-    async def _work(self, seconds: float) -> None:
+    def fault(self) -> str:
+        """What goes wrong with a request, mostly "" for nothing."""
+        if not sum(self._chances):
+            return ""
+        fault = self._random.choices((*FAULTS, ""), weights=(*self._chances, 1 - sum(self._chances)))[0]
+        self.counts[fault] += bool(fault)
+        return fault
+
+    def say(self, prompt: str, room: int | None) -> Said:
+        """The answer to a prompt, cut where there is only room for so many tokens."""
+        text, reason = Writer(prompt).text(), "stop"
+        asked, said = len(prompt) // CHARACTERS, 1 + len(text) // CHARACTERS
+        if room and said > room:
+            text, said, reason = text[: CHARACTERS * room], room, "length"
+        s = self._settings
+        seconds = s.seconds + s.prefill * asked + s.decode * said
+        if crc32(prompt.encode()) < s.stragglers * 2**32:
+            seconds = s.straggler_seconds
+        return Said(text, reason, asked, said, seconds)
+
+    async def work(self, seconds: float) -> None:
         """Wait for a slot and hold it that long."""
         self._waiting += 1
+        self.most = max(self.most, self._busy + self._waiting)
         try:
             await self._free.acquire()
         finally:
@@ -311,60 +311,89 @@ class Server:
         finally:
             self._count(-1)
             self._free.release()
+        self.counts["answered"] += 1
 
     def _count(self, change: int) -> None:
         self._busy += change
-        self._changes.append((time.time(), self._busy, self._waiting))
+        self.changes.append((self._clock(), self._busy, self._waiting))
 
-    def _answer(self, body: dict[str, Any], path: str) -> Answer:
-        prompt = prompt_of(body)
-        text, reason = Writer(prompt).text(), b"stop"
-        asked, said = len(prompt) // CHARACTERS, 1 + len(text) // CHARACTERS
-        limit = body.get("max_tokens") or body.get("max_completion_tokens") or said
-        if said > limit:
-            text, said, reason = text[: CHARACTERS * limit], limit, b"length"
-        s = self._settings
-        seconds = s.seconds + s.prefill * asked + s.decode * said
-        if crc32(prompt.encode()) < s.stragglers * 2**32:
-            seconds = s.straggler_seconds
-        return Answer(BODIES[path] % (self._model, orjson.dumps(text), reason, asked, said, asked + said), seconds)
+
+BODIES = {
+    "/v1/completions": b'{"id":"sim","object":"text_completion","created":1,"model":%b,"choices":[{"index":0,"text":%b,'
+    b'"logprobs":null,"finish_reason":"%b"}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}',
+    "/v1/chat/completions": b'{"id":"sim","object":"chat.completion","created":1,"model":%b,"choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":%b},"finish_reason":"%b"}],'
+    b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}',
+}
+
+
+class Server:
+    """A simulation that speaks HTTP."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model = orjson.dumps(settings.model)
+        self._simulation = Simulation(settings)
+        self._cpu = time.process_time()
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        """The answer to anything."""
+        if request.path in BODIES:
+            return await self._complete(request)
+        told: dict[str, Callable[[], Any]] = {
+            "/v1/models": lambda: {"object": "list", "data": [{"id": self._settings.model, "object": "model"}]},
+            "/health": dict,
+            "/busy": lambda: self._simulation.changes,
+            "/stats": self._stats,
+        }
+        if request.path not in told:
+            return _json({"error": {"message": f"no {request.path} here", "type": "not_found"}}, status=404)
+        return _json(told[request.path]())
+
+    async def _complete(self, request: web.BaseRequest) -> web.Response:
+        content = await request.read()
+        if not self._simulation.arrive():
+            return self._refuse()
+        headers, body = self._headers(), orjson.loads(content)
+        said = self._simulation.say(prompt_of(body), body.get("max_tokens") or body.get("max_completion_tokens"))
+        tokens = said.prompt_tokens, said.completion_tokens, said.prompt_tokens + said.completion_tokens
+        answer = BODIES[request.path] % (self._model, orjson.dumps(said.text), said.finish_reason.encode(), *tokens)
+        if fault := self._simulation.fault():
+            return await self._fail(fault, answer, request)
+        await self._simulation.work(said.seconds)
+        return web.Response(body=answer, content_type="application/json", headers=headers)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------------
 
-    def _limit_headers(self, now: float) -> dict[str, str]:
-        if self._limit is None or not self._settings.limit_headers:
+    def _headers(self) -> dict[str, str]:
+        if (told := self._simulation.left()) is None:
             return {}
-        limit, left, reset = self._limit.left(now)
+        limit, left, reset = told
         return {
             "x-ratelimit-limit-requests": str(limit),
             "x-ratelimit-remaining-requests": str(left),
             "x-ratelimit-reset-requests": f"{1000 * max(0.0, reset):.0f}ms",
         }
 
-    def _refuse(self, headers: dict[str, str]) -> web.Response:
-        self._counts["refused"] += 1
+    def _refuse(self) -> web.Response:
+        headers = self._headers()
         if self._settings.retry_after is not None:
-            headers = {**headers, "Retry-After": f"{self._settings.retry_after:g}"}
+            headers["Retry-After"] = f"{self._settings.retry_after:g}"
         error = {"message": "Rate limit reached for requests", "type": "requests", "code": "rate_limit_exceeded"}
         return _json({"error": error}, status=429, headers=headers)
 
-    def _fault(self) -> str:
-        names = (*self._faults, "")
-        return self._random.choices(names, weights=(*self._chances, 1 - sum(self._chances)))[0]
-
-    async def _fail(self, fault: str, answer: Answer, request: web.BaseRequest) -> web.Response:
-        self._counts[fault] += 1
+    async def _fail(self, fault: str, answer: bytes, request: web.BaseRequest) -> web.Response:
         if fault == "hangs":
             await asyncio.Event().wait()
         if fault == "drops" and request.transport is not None:
             request.transport.abort()
         if fault == "garbage":
-            return web.Response(body=answer.body[: len(answer.body) // 2], content_type="application/json")
+            return web.Response(body=answer[: len(answer) // 2], content_type="application/json")
         return _json({"error": {"message": "something broke", "type": "server_error"}}, status=500)
 
     def _stats(self) -> dict[str, Any]:
-        cpu = time.process_time() - self._cpu
-        return {**self._counts, "most": self._most, "cpu": cpu, "arrivals": self._arrivals}
+        told, cpu = self._simulation, time.process_time() - self._cpu
+        return {**told.counts, "most": told.most, "cpu": cpu, "arrivals": told.arrivals}
 
 
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

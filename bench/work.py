@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from selfinstruct.backends import open_backend
+from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.openai import body_of
 from selfinstruct.config import RunConfig, Tree, build
 from selfinstruct.engine import Answered, Engine, Event
 from selfinstruct.records import Request
-from selfinstruct.runs import RunState, begin, read
+from selfinstruct.runs import RunState, Told, begin, read
 from selfinstruct.store.ledger import Ledger
 
 GRACE = 60.0
@@ -63,17 +63,24 @@ async def ours(tree: Tree, folder: Path, see: See = look_away) -> Done:
     """A run in `folder` with these settings."""
     told = read(build(RunConfig, tree, where="bench"))
     async with open_backend(told.config.backend, notice=print) as backend:
-        with begin(folder, told, backend.model) as ledger:
-            state = RunState.load(ledger, told.config)
-            engine = Engine(state, ledger, backend, model=backend.model, grace=GRACE)
-            answers, kept = 0, 0.0
-            began, cpu = time.time(), time.process_time()
-            async with aclosing(engine.run()) as events:
-                async for event in events:
-                    answers += isinstance(event, Answered)
-                    kept = kept or (time.time() if state.complete else 0.0)
-                    see(event, state)
-            return Done(answers, began, kept or time.time(), time.time(), time.process_time() - cpu)
+        return await drive(told, backend, folder, see)
+
+
+async def drive(
+    told: Told, backend: Backend, folder: Path, see: See = look_away, *, clock: Callable[[], float] = time.time
+) -> Done:
+    """A run in `folder` with an open backend."""
+    with begin(folder, told, backend.model) as ledger:
+        state = RunState.load(ledger, told.config)
+        engine = Engine(state, ledger, backend, model=backend.model, grace=GRACE)
+        answers, kept = 0, 0.0
+        began, cpu = clock(), time.process_time()
+        async with aclosing(engine.run()) as events:
+            async for event in events:
+                answers += isinstance(event, Answered)
+                kept = kept or (clock() if state.complete else 0.0)
+                see(event, state)
+        return Done(answers, began, kept or clock(), clock(), time.process_time() - cpu)
 
 
 def self_instruct(url: str, tasks: int, in_flight: int | None) -> Tree:
