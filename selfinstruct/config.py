@@ -49,6 +49,8 @@ class BackendConfig(Section):
     """Which prompts to use; None lets the model decide (`dialect_of`)."""
     structured: bool = False
     """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
+    batch: bool = False
+    """Ask in batches (`openai`, `vllm`): half the price, answers within a day (docs/backends.md)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Requests in flight; None takes what suits the kind of backend."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
@@ -72,6 +74,8 @@ class BackendConfig(Section):
             raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
+        if self.batch and self.kind not in ("openai", "vllm"):
+            raise ValueError(f"`batch` is for kinds `openai` and `vllm`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
         return self
@@ -153,13 +157,15 @@ class RunConfig(Section):
         return self
 
 
+BATCH_WIDTH = 50_000
+"""Requests in flight with `batch` when nothing is said: as many as one file holds."""
 DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32, "scripted": 8}
 """Requests in flight when nothing is said, by kind of backend."""
 
 MAY_CHANGE = frozenset({
     "n", "formats", "export", "patience",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
+        "base_url", "api_key_env", "batch", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 

@@ -28,7 +28,7 @@ from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.retry import Throttle, ask
-from selfinstruct.config import RunConfig
+from selfinstruct.config import BATCH_WIDTH, RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
 from selfinstruct.runs import RunState
@@ -156,7 +156,7 @@ class Engine:
         self._doors[True] = (
             Door(judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
         )
-        self._concurrency = config.concurrency or 1
+        self._concurrency = config.concurrency or (BATCH_WIDTH if config.batch else 1)
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -321,7 +321,7 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            completion = await self._ask(job, request, key, self._doors[judge])
+            completion = await self._ask(job, request.model_copy(update={"key": key}), key, self._doors[judge])
             seconds = time.monotonic() - began
             self._ledger.answer(key, job.number, nth, text, completion, seconds)
             self._events.put_nowait(Answered(job, completion, seconds))

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from selfinstruct.config import (
+    BATCH_WIDTH,
     DEFAULT_CONCURRENCY,
     MAY_CHANGE,
     BackendConfig,
@@ -138,14 +139,15 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
     options, module = options_of(config.recipe), module_of(config.recipe.name)
-    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
+    # In batches, None stays: the run may go on without them, with as many at once as suit its backend.
+    concurrency = backend.concurrency or (None if backend.batch else DEFAULT_CONCURRENCY.get(backend.kind, 8))
     judge = judge_of(config)
     if judge is not None and not set(module.JUDGE_PROMPTS) & set(module.prompts(options)):
         raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
         "n": config.n or module.TARGET,
         "recipe": _filled(config.recipe),
-        "window": (config.window or 8 * concurrency) if config.ordered else None,
+        "window": (config.window or 8 * (concurrency or BATCH_WIDTH)) if config.ordered else None,
         "backend": _resolved(backend, dialect).model_copy(update={"concurrency": concurrency}),
         "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
         "filters": _filters(config, seeds),
@@ -160,6 +162,11 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     if backend.structured and dialect == "completion":
         raise ConfigError(
             f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
+        )
+    if backend.batch and backend.kind == "vllm" and not backend.base_url and dialect == "completion":
+        raise ConfigError(
+            f"backend.batch: vLLM runs files of chats only, but {name} takes completions; add --dialect chat, or leave "
+            "batch out"
         )
     return config.model_copy(update=filled)
 

@@ -55,7 +55,13 @@ async def open_openai(
     backend = OpenAIBackend(server_of(config), model=config.model, timeout=config.timeout, notice=notice)
     try:
         await backend.prepare()
-        yield backend
+        if config.batch:
+            from selfinstruct.backends.batch_api import open_batches
+
+            async with open_batches(config, backend.model, folder=folder, notice=notice) as batches:
+                yield batches
+        else:
+            yield backend
     finally:
         await backend.aclose()
 
@@ -97,7 +103,7 @@ class OpenAIBackend:
         self._server = server
         self._timeout = timeout
         self._parameters = Parameters(notice)
-        self._client = _client(server)
+        self._client = client_of(server)
 
     async def prepare(self) -> None:
         """Look whether the server is there and has the model, and settle which one it is."""
@@ -180,7 +186,7 @@ def completion_of(payload: Mapping[str, Any], server: Server) -> Completion:
     )
 
 
-def _client(server: Server) -> AsyncOpenAI:
+def client_of(server: Server) -> AsyncOpenAI:
     """The client: no retries and no limit of its own, past the environment's proxies for a server near by."""
     return AsyncOpenAI(
         base_url=server.url,

@@ -40,7 +40,8 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 @asynccontextmanager
 async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
-    """The server at `config.base_url`, or one of our own for `config.model`, with its log in `folder`.
+    """The server at `config.base_url`, or one of our own for `config.model`, with its log in `folder`; with
+    `config.batch` no server but one run for each file.
 
     Raises:
         EndpointError: there is no vLLM here, it ended before it was ready, or nothing answers at the address.
@@ -49,11 +50,17 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
         async with open_openai(config, notice=notice) as backend:
             yield backend
         return
-    python = await _interpreter(config)
+    if config.batch:
+        from selfinstruct.backends.vllm_batch import open_offline
+
+        async with open_offline(config, folder=folder, notice=notice) as backend:
+            yield backend
+        return
+    python = await interpreter(config)
     url = f"http://127.0.0.1:{_free_port()}"
     log = (folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / LOG
     command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, url)]
-    async with child(command, log=log, env=_environment()) as server:
+    async with child(command, log=log, env=environment()) as server:
         notice(f"starting vLLM with {config.model}; its log: {log}")
         await _until_healthy(server, url, config.model, notice)
         async with open_openai(at(f"{url}/v1", config, config.model), notice=notice) as backend:
@@ -65,18 +72,25 @@ def arguments(config: BackendConfig, url: str) -> list[str]:
     host, _, port = url.removeprefix("http://").partition(":")
     return [
         *("-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", config.model, "--served-model-name", config.model),
         *("--host", host, "--port", port),
-        *("--max-model-len", str(config.context)),
         *("--max-num-seqs", str(config.concurrency or DEFAULT_CONCURRENCY["vllm"])),
+        "--disable-uvicorn-access-log",
+        *engine_arguments(config),
+    ]
+
+
+def engine_arguments(config: BackendConfig) -> list[str]:
+    """What vLLM is told of the model, whether it serves or runs files; `config.server_args` come last."""
+    return [
+        *("--model", config.model, "--served-model-name", config.model),
+        *("--max-model-len", str(config.context)),
         "--enable-prefix-caching",
         "--enable-prompt-tokens-details",
-        "--disable-uvicorn-access-log",
         *config.server_args,
     ]
 
 
-async def _interpreter(config: BackendConfig) -> str:
+async def interpreter(config: BackendConfig) -> str:
     """The Python that has vLLM, if there is one and it has something to serve."""
     python = os.environ.get(PYTHON) or sys.executable
     if not config.model:
@@ -98,7 +112,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while not await _healthy(session, url):
             if server.gone:
-                raise EndpointError(f"vLLM ended before it was ready: {_reason(server)}; all of it: {server.log}")
+                raise EndpointError(f"vLLM ended before it was ready: {reason(server)}; all of it: {server.log}")
             if time.monotonic() - told > PATIENCE_BETWEEN_NOTICES:
                 told = time.monotonic()
                 notice(f"vLLM is loading {model}: {told - began:.0f} s so far")
@@ -106,7 +120,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     notice(f"vLLM is up after {time.monotonic() - began:.0f} s")
 
 
-def _reason(server: Child) -> str:
+def reason(server: Child) -> str:
     """The first error in its log: those after it are of processes that waited for the one that failed."""
     lines = (_ERROR.search(line) for line in server.output() if not _HARMLESS.search(line))
     return next((found[0][:400] for found in lines if found), server.last_words())
@@ -120,7 +134,7 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
     return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
 
