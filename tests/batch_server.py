@@ -245,7 +245,7 @@ class BatchServer(ModelServer):
 
     def _listed(self, request: web.Request, entries: list[Any]) -> web.StreamResponse:
         """A page, the newest first."""
-        entries = entries[::-1]
+        entries = list(reversed(entries))
         if after := request.query.get("after"):
             entries = entries[[entry.id for entry in entries].index(after) + 1 :]
         most = min(int(request.query.get("limit", 20)), self.page)

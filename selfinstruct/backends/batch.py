@@ -161,7 +161,9 @@ class BatchBackend:
     def _gather(self, id: str, line: bytes, kind: tuple[str, str]) -> None:
         gathering = self._gathering.get(kind)
         if gathering is None or not gathering.add(id, line):
-            gathering = self._gathering[kind] = self._journal.gather(kind[0], most_lines=self._most_lines)
+            gathering = self._gathering[kind] = self._journal.gather(
+                kind[0], most_lines=self._most_lines, most_bytes=MOST_BYTES
+            )
             gathering.add(id, line)
             self._start(self._close(gathering, kind))
         self._asked.setdefault(id)

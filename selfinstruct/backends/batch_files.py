@@ -169,9 +169,7 @@ class Gathering:
         most_bytes: how long it may become.
     """
 
-    def __init__(
-        self, folder: Path, number: int, url: str, *, most_lines: int = MOST_LINES, most_bytes: int = MOST_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, number: int, url: str, *, most_lines: int, most_bytes: int) -> None:
         name = f"selfinstruct-{uuid.uuid4().hex}.jsonl"
         self._batch = Batch(folder, State(number=number, name=name, url=url, lines=0), [], fresh=True)
         self._most = (most_lines, most_bytes)
@@ -251,7 +249,7 @@ class Journal:
                 path.unlink()
         return [self._opened(state) for state in states if state.stage != "retired"]
 
-    def gather(self, url: str, *, most_lines: int, most_bytes: int = MOST_BYTES) -> Gathering:
+    def gather(self, url: str, *, most_lines: int, most_bytes: int) -> Gathering:
         """Begin the next file."""
         self._last += 1
         return Gathering(self.folder, self._last, url, most_lines=most_lines, most_bytes=most_bytes)
