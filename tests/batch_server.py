@@ -245,12 +245,12 @@ class BatchServer(ModelServer):
 
     def _listed(self, request: web.Request, entries: list[Any]) -> web.StreamResponse:
         """A page, the newest first."""
-        entries = list(reversed(entries))
+        newest = list(reversed(entries))
         if after := request.query.get("after"):
-            entries = entries[[entry.id for entry in entries].index(after) + 1 :]
+            newest = newest[[entry.id for entry in newest].index(after) + 1 :]
         most = min(int(request.query.get("limit", 20)), self.page)
-        shown = [entry.shown() for entry in entries[:most]]
-        return web.json_response({"object": "list", "data": shown, "has_more": len(entries) > most})
+        shown = [entry.shown() for entry in newest[:most]]
+        return web.json_response({"object": "list", "data": shown, "has_more": len(newest) > most})
 
     def _step(self, job: Job) -> None:
         """Time passes."""
