@@ -49,6 +49,8 @@ class BackendConfig(Section):
     """Which prompts to use; None lets the model decide (`dialect_of`)."""
     structured: bool = False
     """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
+    batch: bool = False
+    """Ask in batches (`openai`, `vllm`): half the price, answers within a day (docs/backends.md)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Requests in flight at most; None lets it find itself."""
     rpm: Annotated[float, Field(gt=0)] | None = None
@@ -89,10 +91,14 @@ class BackendConfig(Section):
             raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
+        if self.batch and self.kind not in ("openai", "vllm"):
+            raise ValueError(f"`batch` is for kinds `openai` and `vllm`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
         if self.replicas > 1 and (self.kind != "vllm" or self.base_url):
             raise ValueError("`replicas` are servers that we start: kind `vllm`, without a `base_url`")
+        if self.batch and (self.replicas > 1 or len(self.urls) > 1):
+            raise ValueError("`batch` takes one server: name one `base_url`, and no `replicas`")
         return self
 
 
@@ -178,14 +184,16 @@ SEQUENCES = 256
 """Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
 ORDERED = 64
 """Requests in flight that the window of an ordered run is meant for, where nothing is said."""
+BATCH = 50_000
+"""Requests in flight at most with `batch`, where nothing is said: as many as one file holds."""
 MOST = 1024
 """Requests in flight at most, where their number finds itself and nothing is said."""
 
 MAY_CHANGE = frozenset({
     "n", "formats", "export", "patience",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts", "server_args",
-        "context", "script")),
+        "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts",
+        "server_args", "context", "script")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 
@@ -217,7 +225,8 @@ def judge_of(config: RunConfig) -> BackendConfig | None:
 
 def widest(config: BackendConfig) -> tuple[int, bool]:
     """How many requests may be in flight, and whether so many are from the first to the last."""
-    return config.concurrency or SLOTS.get(config.kind, MOST), config.kind in SLOTS
+    most = BATCH if config.batch else SLOTS.get(config.kind, MOST)
+    return config.concurrency or most, config.batch or config.kind in SLOTS
 
 
 def dialect_of(kind: str, model: str) -> Dialect:

@@ -342,7 +342,8 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            completion = await self._ask(job, request, key, self._judge if judge else self._writer)
+            asked = request.model_copy(update={"key": key})
+            completion = await self._ask(job, asked, key, self._judge if judge else self._writer)
             seconds = time.monotonic() - began
             self._ledger.answer(key, job.number, nth, text, completion, seconds)
             self._events.put_nowait(Answered(job, completion, seconds))

@@ -76,6 +76,11 @@ BACKEND = [
         {"default": None, "help": "Ask for JSON by schema (chat; the server must know how)."},
     ),
     Setting(
+        "--batch/--no-batch",
+        ("backend", "batch"),
+        {"default": None, "help": "Ask in batches: half the price, answers within a day (openai, vllm)."},
+    ),
+    Setting(
         "--concurrency",
         ("backend", "concurrency"),
         {"type": click.IntRange(1), "help": "Requests in flight at most.  [default: finds itself]"},
