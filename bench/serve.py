@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 from peers.compare import compare as compare_peers
 from peers.install import ENVS, PEERS
 from pipeline import compare as compare_cpu
-from simulated import changes, occupancy, queue, simulated, stats
+from simulated import USED, Use, changes, simulated, stats
 from tables import row, spread, table
 from work import Done, asked, bare, ours, self_instruct
 
@@ -146,13 +145,11 @@ def _bare_limited(settings: dict[str, Any], bodies: list[dict[str, Any]], in_fli
 # -- slots -------------------------------------------------------------------------------------------------------------
 
 
-def slots(tasks: int = 3000) -> None:
-    """A server of 256 slots, and answers of real lengths."""
+def slots(tasks: int = 6000) -> None:
+    """Answers of real lengths from a server of 256 slots."""
     size = SLOTS["slots"]
-    print(f"\n{tasks} tasks on a server of {size} slots, lognormal lengths; the drain begins when all were last busy")
-    table(
-        "in flight", "requests", "mean answer, s", "busy until the drain", "with it", "waiting", "seconds", "drain, s"
-    )
+    print(f"\n{tasks} tasks, a server of {size} slots, lognormal lengths; the drain begins when all were last busy")
+    table("in flight", "requests", "mean answer, s", *USED)
     with folder() as runs:
         for in_flight in (size, None):
             run = runs / str(in_flight)
@@ -167,18 +164,8 @@ def slots(tasks: int = 3000) -> None:
 
 def _used(way: str, url: str, done: Done) -> None:
     told, size = changes(url), SLOTS["slots"]
-    drain = max((now.at for now in told if now.busy == size), default=told[-1].at)
-    held = sum(now.busy * (then.at - now.at) for now, then in pairwise(told))
-    row(
-        way,
-        f"{done.requests:,}",
-        f"{held / done.requests:.2f}",
-        f"{occupancy(told, size, drain):.1%}",
-        f"{occupancy(told, size, told[-1].at):.1%}",
-        f"{queue(told, drain):.1f}",
-        f"{told[-1].at - told[0].at:.1f}",
-        f"{told[-1].at - drain:.1f}",
-    )
+    use = Use.of(told, size)
+    row(way, f"{done.requests:,}", f"{use.whole * use.seconds * size / done.requests:.2f}", *use.cells)
 
 
 def main() -> None:

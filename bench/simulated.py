@@ -105,13 +105,51 @@ def changes(url: str) -> list[Change]:
 
 
 def occupancy(told: list[Change], slots: int, until: float) -> float:
-    """Busy slots over slots, from the first request to `until`."""
+    """Busy slots over slots, from the first change to `until`."""
     return _mean(told, until, lambda change: change.busy) / slots
 
 
 def queue(told: list[Change], until: float) -> float:
-    """Requests that waited for a slot, on average, from the first request to `until`."""
+    """Requests that waited for a slot, on average, from the first change to `until`."""
     return _mean(told, until, lambda change: change.waiting)
+
+
+class Use(NamedTuple):
+    """How a server of so many slots was used; the drain begins when all were busy for the last time."""
+
+    full: float
+    """Seconds until all slots were busy for the first time;"""
+    until_drain: float
+    """busy slots over slots from the first request to the drain,"""
+    once_full: float
+    """from the time when all were first busy to the drain,"""
+    whole: float
+    """and from the first request to the last answer."""
+    waiting: float
+    """Requests that waited for a slot, on average until the drain."""
+    seconds: float
+    drain: float
+    """Seconds, of all and of the drain."""
+
+    @classmethod
+    def of(cls, told: list[Change], slots: int) -> Use:
+        """From all changes of a server."""
+        began, ended = told[0].at, told[-1].at
+        full = [n for n, change in enumerate(told) if change.busy == slots] or [0, len(told) - 1]
+        first, drain = told[full[0]].at, told[full[-1]].at
+        return cls(
+            first - began, occupancy(told, slots, drain), occupancy(told[full[0] :], slots, drain),
+            occupancy(told, slots, ended), queue(told, drain), ended - began, ended - drain,
+        )  # fmt: skip
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Of a table, under `USED`."""
+        shares = (f"{share:.1%}" for share in (self.until_drain, self.once_full, self.whole))
+        return *shares, f"{self.waiting:.1f}", f"{self.full:.1f}", f"{self.seconds:.1f}", f"{self.drain:.1f}"
+
+
+USED = ("busy until the drain", "once full", "with the drain", "waiting", "full after, s", "seconds", "drain, s")
 
 
 def _mean(told: list[Change], until: float, value: Callable[[Change], int]) -> float:
@@ -282,7 +320,8 @@ class Simulation:
         if not sum(self._chances):
             return ""
         fault = self._random.choices((*FAULTS, ""), weights=(*self._chances, 1 - sum(self._chances)))[0]
-        self.counts[fault] += bool(fault)
+        if fault:
+            self.counts[fault] += 1
         return fault
 
     def say(self, prompt: str, room: int | None) -> Said:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from serve import LIMIT, SLOTS, STRAGGLERS, WINDOWS
-from simulated import Change, Settings, Simulation, occupancy, queue
+from simulated import USED, Change, Settings, Simulation, Use
 from tables import row, table
 from work import Done, drive, self_instruct
 
@@ -178,38 +178,16 @@ def limit(tasks: int = 450, in_flight: int = 64) -> None:
 def slots(tasks: int = 3000) -> None:
     """As `serve.slots`."""
     size = SLOTS["slots"]
-    table(
-        "in flight",
-        "requests",
-        "busy until the drain",
-        "with it",
-        "waiting",
-        "all busy after, s",
-        "seconds",
-        "drain, s",
-    )
+    table("in flight", "requests", *USED)
     for in_flight in (size, None):
         done, server, asked = run(SLOTS, tasks, in_flight)
-        _used(f"ours, {in_flight or 'finds itself'}", done.requests, server, size)
+        row(f"ours, {in_flight or 'finds itself'}", f"{done.requests:,}", *_used(server, size))
         if in_flight:
-            _used(f"bare, {size}", len(asked), loop_of(SLOTS, asked, size)[1], size)
+            row(f"bare, {size}", f"{len(asked):,}", *_used(loop_of(SLOTS, asked, size)[1], size))
 
 
-def _used(way: str, requests: int, server: Simulation, size: int) -> None:
-    told = [Change(*change) for change in server.changes]
-    began, ended = told[0].at, told[-1].at
-    full = [change.at for change in told if change.busy == size] or [ended]
-    shares = f"{occupancy(told, size, full[-1]):.1%}", f"{occupancy(told, size, ended):.1%}"
-    waiting = f"{queue(told, full[-1]):.1f}"
-    row(
-        way,
-        f"{requests:,}",
-        *shares,
-        waiting,
-        f"{full[0] - began:.1f}",
-        f"{ended - began:.1f}",
-        f"{ended - full[-1]:.1f}",
-    )
+def _used(server: Simulation, size: int) -> tuple[str, ...]:
+    return Use.of([Change(*change) for change in server.changes], size).cells
 
 
 def main() -> None:
