@@ -191,7 +191,7 @@ def ledger_page(page: str) -> str:
     """The page with its schema as the migrations have it."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()}"
+    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()};\n\n{migrations._METER.strip()}"
     return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
 
 
