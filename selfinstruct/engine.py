@@ -28,17 +28,19 @@ from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.budget import Purse, What
 from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
-from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
+from selfinstruct.prices import known
+from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Role, Sampling
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text import storable
 
-Ending = Literal["complete", "interrupted", "exhausted", "barren", "failing"]
-"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; nothing more can be
-planned; too many jobs in a row kept nothing, or failed."""
+Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
+"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
+nothing more can be planned; too many jobs in a row kept nothing, or failed."""
 
 
 class Planned(NamedTuple):
@@ -152,10 +154,11 @@ class Engine:
         config = state.config.backend
         self._ledger = ledger
         self._roles = Roles.of(state.config, model, judge.model if judge else None)
-        self._doors = {False: Door(backend, config.attempts, throttle or Throttle())}
+        self._doors = {False: Door("writer", backend, config.attempts, throttle or Throttle())}
         self._doors[True] = (
-            Door(judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
+            Door("judge", judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
         )
+        self.purse = _purse(ledger, state.config, model, judge.model if judge else None, self._reach)
         self._concurrency = config.concurrency or 1
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
@@ -180,6 +183,8 @@ class Engine:
         """Jobs that failed in a row, since the engine was made: whoever runs it again has seen to what failed."""
         self._last_failure = ""
         self._stopping: Ending | None = None
+        self._reached = ""
+        """Which budget is reached, for a person."""
 
     @property
     def in_flight(self) -> int:
@@ -193,6 +198,14 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
+    def _reach(self, what: What, message: str) -> None:
+        """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
+        takes; where the time is up, for its grace."""
+        if self._stopping is None:
+            self._stopping, self._reached = "budget", message
+            self._grace = self._grace if what == "time" else float("inf")
+        self._events.put_nowait(Ended("budget", self.state.tasks))
+
     async def run(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as it happens; the last event is `Ended`.
 
@@ -203,6 +216,8 @@ class Engine:
         for stored in self._ledger.jobs("planned"):
             if not self.retry_only or stored.job.number in self._again:
                 self._enqueue(stored.job)
+        end: tuple[str, str] | None = None
+        self.purse.open()
         try:
             async for event in self._work():
                 yield event
@@ -213,8 +228,10 @@ class Engine:
             ending = self._ending() or "exhausted"
             if ending == "exhausted" and self.state.target is None and not self.retry_only:
                 ending = "complete"
-            yield Ended(ending, self.state.tasks, self._explain(ending))
-        except EndpointError:
+            end = ending, self._explain(ending)
+            yield Ended(ending, self.state.tasks, end[1])
+        except EndpointError as error:
+            end = "refused", str(error)
             # Others may be in flight that were sent while all was well.
             self._stopping = "interrupted"
             async for event in self._drain():
@@ -222,6 +239,9 @@ class Engine:
             raise
         finally:
             await self._cancel()
+            self.purse.close()
+            if end is not None:
+                self.purse.end(*end)
 
     async def _work(self) -> AsyncIterator[Event]:
         for planned in self._plan_and_start():
@@ -252,7 +272,7 @@ class Engine:
         if ending == "barren":
             jobs = f"the last {self.state.barren} jobs kept nothing"
             return f"{jobs}; `selfinstruct drops` tells why, --set patience=… allows more"
-        return ""
+        return self._reached if ending == "budget" else ""
 
     def _plan_and_start(self) -> Iterator[Planned]:
         while (job := self._plan()) is not None:
@@ -323,18 +343,19 @@ class Engine:
             began = time.monotonic()
             completion = await self._ask(job, request, key, self._doors[judge])
             seconds = time.monotonic() - began
-            self._ledger.answer(key, job.number, nth, text, completion, seconds)
+            role, counts = self._doors[judge].role, self.purse.due()
+            self._ledger.answer(key, job.number, nth, text, completion, seconds, role=role, counts=counts)
             self._events.put_nowait(Answered(job, completion, seconds))
         return completion
 
     async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
         def on_fault(fault: Fault, attempt: int) -> None:
             if not isinstance(fault, Refused):
-                self._ledger.fault(key, job.number, attempt, fault)
+                self._ledger.fault(key, job.number, attempt, fault, self.purse.due())
             self._events.put_nowait(Faulted(job, fault, attempt))
 
         try:
-            attempt = Attempt(lambda request: self._complete(job, request, door.backend))
+            attempt = Attempt(lambda request: self._complete(job, request, door))
             completion = await ask(attempt, request, attempts=door.attempts, on_fault=on_fault, throttle=door.throttle)
         except Refused as refusal:
             # Final, so it is an answer: stored, and not asked again.
@@ -343,16 +364,25 @@ class Engine:
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
         return completion.model_copy(update={name: storable(text) for name, text in said.items()})
 
-    async def _complete(self, job: Job, request: Request, backend: Backend) -> Completion:
-        """One attempt at one request."""
+    async def _complete(self, job: Job, request: Request, door: Door) -> Completion:
+        """One attempt at one request, as soon as the budget has room for it."""
+        # A run that has ended since the job was started: it stays planned, with the answers that it has.
+        charge = await self.purse.admit(door.role, request) if self._wanted(job) else None
+        if charge is None:
+            raise asyncio.CancelledError
         if not self._wanted(job):
-            # The run has ended since the job was started: it stays planned, with the answers that it has.
+            self.purse.unsent(charge)
             raise asyncio.CancelledError
         self._asking += 1
         try:
-            return await backend.complete(request)
+            completion = await door.backend.complete(request)
+        except BaseException as error:
+            self.purse.failed(charge, error)
+            raise
         finally:
             self._asking -= 1
+        self.purse.answered(charge, completion)
+        return completion
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
@@ -379,11 +409,11 @@ class Engine:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
         are stored, and it is settled when the run goes further."""
         if self._window is None:
-            if self._ending() in (None, "interrupted"):
+            if self._ending() in (None, "interrupted", "budget"):
                 yield arrived
             return
         self._held[arrived.job.number] = arrived
-        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted"):
+        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted", "budget"):
             yield self._held.pop(self._turns.popleft())
 
     def _settle(self, arrived: Arrived) -> Event:
@@ -430,6 +460,7 @@ class Engine:
 class Door(NamedTuple):
     """A backend, and how it is asked."""
 
+    role: Role
     backend: Backend
     attempts: int
     throttle: Throttle
@@ -439,6 +470,22 @@ class Attempt(NamedTuple):
     """A backend as one job reaches it; shut once the run has ended."""
 
     complete: Callable[[Request], Awaitable[Completion]]
+
+
+def _purse(
+    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[What, str], None]
+) -> Purse:
+    """The purse of a run.
+
+    Raises:
+        ConfigError: its budget has a cost, and the price of a model is not known.
+    """
+    prices = {} if config.budget.cost is None else known(config, model, judge)
+    batches: dict[Role, bool] = {
+        "writer": config.backend.batch, "judge": config.judge is not None and config.judge.batch,
+    }  # fmt: skip
+    resumed = [role for role, batch in batches.items() if batch]
+    return Purse(ledger, config.budget, prices, on_reached=on_reached, resumed=resumed)
 
 
 Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]

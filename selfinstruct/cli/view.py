@@ -21,6 +21,7 @@ from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted,
 from selfinstruct.harmless import json_line, one_line
 from selfinstruct.prices import run_cost, told
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -341,16 +342,6 @@ class Panel(Quiet):
         grid.add_row("tokens", f"{tokens} · {told(p.cost)} · {duration(time.monotonic() - p.began)}")
         grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))
         return grid
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: `48 s`, `3 min 20 s`, `5 h 02 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 @contextmanager

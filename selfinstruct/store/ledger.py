@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -257,10 +257,16 @@ class Ledger:
         with self._transaction():
             self._db.execute(_IN_FLIGHT, (*_sent(in_flight), role))
 
-    def go_on(self) -> None:
-        """Begin a session: what was in flight when the last one died is spent, and it is no longer ended."""
+    def go_on(self, resumed: Collection[Role] = ()) -> None:
+        """Begin a session: what was in flight when the last one died is spent, and it is no longer ended.
+
+        Args:
+            resumed: roles whose requests outlive the process; they are asked for again, and counted then.
+        """
         with self._transaction():
             self._db.execute("DELETE FROM run WHERE key = 'ended'")
+            for role in resumed:
+                self._db.execute(_IN_FLIGHT, (*_sent(Usage()), role))
             self._db.execute(_LANDED)
 
     def end(self, ending: str, message: str, counts: Iterable[Count] = ()) -> None:
