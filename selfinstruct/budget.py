@@ -93,6 +93,21 @@ def total(what: What, usages: Mapping[Role, Usage], prices: Mapping[Role, Price 
     return sum(amount(what, usage, prices.get(role)) for role, usage in usages.items())
 
 
+def standings(
+    budget: BudgetConfig, spent: Mapping[Role, Usage], prices: Mapping[Role, Price | None], seconds: float
+) -> dict[What, tuple[float, float]]:
+    """Of each budget that is set how much is spent, and of how much."""
+    return {
+        cap.what: (seconds if cap.what == "time" else total(cap.what, spent, prices), cap.limit)
+        for cap in caps_of(budget)
+    }
+
+
+def told(standings: Mapping[What, tuple[float, float]]) -> str:
+    """How the budgets stand, for a person: `$1.20 of $5.00, 31 of 100 requests`."""
+    return ", ".join(Cap(what, limit).standing(spent) for what, (spent, limit) in standings.items())
+
+
 class Charge(NamedTuple):
     """What one attempt may take at most."""
 
@@ -306,9 +321,7 @@ class Purse:
             self._turn_away()
 
     def _spent(self, cap: Cap) -> float:
-        return sum(
-            amount(cap.what, account.spent, self._prices.get(role)) for role, account in self._accounts.items()
-        )
+        return sum(amount(cap.what, account.spent, self._prices.get(role)) for role, account in self._accounts.items())
 
     def _in_flight(self, cap: Cap) -> float:
         return sum(

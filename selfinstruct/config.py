@@ -82,7 +82,9 @@ class BackendConfig(Section):
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
-        if (self.price_in is None) != (self.price_out is None) or (self.price_cached is not None and self.price_in is None):
+        if (self.price_in is None) != (self.price_out is None) or (
+            self.price_cached is not None and self.price_in is None
+        ):
             raise ValueError("prices are told together: `price_in` and `price_out`")
         return self
 

@@ -30,13 +30,6 @@ class Tokens(Protocol):
     def completion_tokens(self) -> int: ...
 
 
-class Spent(Tokens, Protocol):
-    """Tokens, and who was asked."""
-
-    @property
-    def role(self) -> Role: ...
-
-
 class Price(NamedTuple):
     """US dollars for a million tokens."""
 
@@ -82,8 +75,10 @@ def _listed(url: str, model: str) -> Price | None:
     from genai_prices import Usage, calc_price
 
     # Of a short prompt: where the price grows with its length, that begins at many times the prompts of this project.
-    fresh, cached, written = Usage(input_tokens=1000), Usage(input_tokens=1000, cache_read_tokens=1000), Usage(
-        output_tokens=1000
+    fresh, cached, written = (
+        Usage(input_tokens=1000),
+        Usage(input_tokens=1000, cache_read_tokens=1000),
+        Usage(output_tokens=1000),
     )
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     hours = [midnight + timedelta(hours=hour) for hour in range(24)]
@@ -117,23 +112,24 @@ def known(config: RunConfig, model: str, judge: str | None) -> dict[Role, Price]
     found: dict[Role, Price] = {}
     for role, price in prices_of(config, model, judge).items():
         if price is None:
-            table, name = ("backend", model) if role == "writer" or config.judge is None else ("judge", judge)
+            ours = role == "writer" or config.judge is None
+            name, flags = (model, "--price-in and --price-out") if ours else (judge, "judge.price_in and .price_out")
             raise ConfigError(
-                f"budget.cost: the price of {name or 'this model'} is not known; say what a million tokens cost, in US"
-                f" dollars, with {table}.price_in and {table}.price_out, or leave the budget out"
+                f"budget.cost: the price of {name or 'a model without a name'} there is not known; say what a million"
+                f" tokens cost, in US dollars, with {flags}, or leave the budget out"
             )
         found[role] = price
     return found
 
 
-def cost(prices: Prices, spent: Iterable[Spent]) -> float | None:
-    """US dollars for all of these, None where the price of one is not known."""
+def cost(prices: Prices, spent: Iterable[tuple[Role, Tokens]]) -> float | None:
+    """US dollars for all that was asked of these roles, None where the price of one is not known."""
     dollars = 0.0
-    for tokens in spent:
-        price = prices[tokens.role]
-        if price is None:
+    for role, tokens in spent:
+        if (price := prices[role]) is not None:
+            dollars += price.of(tokens)
+        elif tokens.prompt_tokens or tokens.completion_tokens:
             return None
-        dollars += price.of(tokens)
     return dollars
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from operator import add, ge, sub
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -147,13 +147,13 @@ class Usage(NamedTuple):
         """In and out together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def plus(self, other: Usage) -> Self:
+    def plus(self, other: Usage) -> Usage:
         """Both together."""
-        return self._make(map(add, self, other))
+        return Usage(*map(add, self, other))
 
-    def minus(self, other: Usage) -> Self:
+    def minus(self, other: Usage) -> Usage:
         """Without the other."""
-        return self._make(map(sub, self, other))
+        return Usage(*map(sub, self, other))
 
     def covers(self, other: Usage) -> bool:
         """Whether it is no less in anything."""

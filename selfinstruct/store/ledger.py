@@ -112,6 +112,11 @@ class Meter(NamedTuple):
     """What was sent at most, and has not come back; of a run that was killed it counts as spent."""
     seconds: float
 
+    @property
+    def spent(self) -> Usage:
+        """What counts."""
+        return self.usage.plus(self.in_flight)
+
 
 class End(NamedTuple):
     """How a session ended."""
@@ -558,7 +563,8 @@ _IN_FLIGHT = (
     " WHERE role = ?"
 )
 _LANDED = (
-    "UPDATE meter SET requests = requests + requests_in_flight, prompt_tokens = prompt_tokens + prompt_tokens_in_flight,"
+    "UPDATE meter SET requests = requests + requests_in_flight,"
+    " prompt_tokens = prompt_tokens + prompt_tokens_in_flight,"
     " completion_tokens = completion_tokens + completion_tokens_in_flight,"
     " requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
 )

@@ -198,9 +198,9 @@ SELECT j.stage, a.role, a.model, count(*) AS answers, sum(a.prompt_tokens) AS pr
        sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
 FROM answers a JOIN jobs j ON j.number = a.job GROUP BY j.stage, a.role, a.model;
 
--- What all attempts took, over all sessions, those that went unanswered among them: a row for each role. Budgets are held
--- against it. An attempt is counted in the columns in_flight before it is sent, by what it may take at most; where a run
--- was killed that counts as spent. seconds: of working time; both rows together are the run's.
+-- What all attempts took, over all sessions, those that went unanswered among them: a row for each role. Budgets are
+-- held against it. An attempt is counted in the columns in_flight before it is sent, by what it may take at most; where
+-- a run was killed that counts as spent. seconds: of working time; those of both rows are the run's.
 CREATE TABLE meter (
     role TEXT PRIMARY KEY,
     requests INTEGER NOT NULL DEFAULT 0,
