@@ -1,4 +1,4 @@
-"""A budget is never overspent, whatever a server does and whenever the process dies; with a larger one the run goes on."""
+"""A budget is never overspent, whatever a server does and whenever the process dies; with a larger one it goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused
 from selfinstruct.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import Ledger
-from tests.runs import Model, Run, answering, evolving
+from tests.cli.playing import say
+from tests.processes import Command, answer, command, model_server, until
+from tests.runs import Model, Run, answering, differences, evolving
+from tests.server import ModelServer, Reply, dropped, error, html, rate_limited, truncated
 from tests.store.test_ledger import created
 
 laws = settings(deadline=None, max_examples=10)
@@ -408,3 +411,51 @@ def test_what_the_ledger_has_for_in_flight_is_at_most_twice_of_it(tmp_path: Path
 def test_prices_are_told_together() -> None:
     with pytest.raises(ConfigError, match="`price_in` and `price_out`"):
         build(BackendConfig, {"price_in": 1.0}, where="backend")
+
+
+# -- on a real server -------------------------------------------------------------------------------------------------
+
+
+def taken(server: ModelServer) -> int:
+    """Tokens that a server has charged for, in and out: of what it was asked, and would have answered."""
+    return sum(len(asked.prompt.split()) + len(answer(asked.body).split()) for asked in server.requests)
+
+
+def test_a_server_full_of_faults_is_asked_no_more_than_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draws = Random(5)
+
+    def faulty(body: dict[str, Any]) -> str | Reply:
+        bad = draws.choice([*[None] * 7, error(500), dropped(), html(200), rate_limited(0), truncated()])
+        return answer(body) if bad is None else bad
+
+    with model_server(latency=0.002) as server:
+        server.answer = faulty
+        run = Command(server, tmp_path, "--quiet", concurrency=8, n=60)
+        told = say(capsys, *run.arguments, "--max-requests", "70")
+        assert "budget of 70 requests reached: 70 sent" in told.err
+        assert len(server.requests) == 70
+        told = say(capsys, *run.arguments, "--max-requests", "1000", "--max-tokens", "60000")
+        assert "budget of 60,000 tokens reached" in told.err
+        assert 30_000 < taken(server) <= 60_000
+        assert say(capsys, *run.arguments, "--max-requests", "5000", "--max-tokens", "9000000").code in (0, 1)
+        say(capsys, "retry", f"{run.run}/.")
+    assert differences(run.run) == []
+
+
+def test_a_killed_process_has_counted_what_it_had_sent(tmp_path: Path) -> None:
+    with model_server(latency=0.02) as server:
+        run = Command(server, tmp_path, "--max-requests", "60", n=60)
+        for _ in range(2):
+            with run.started(asked=15) as process:
+                process.kill()
+            until(lambda: server._now == 0)
+        done = run.finish()
+        assert done.returncode == 0, done.stderr
+        assert "budget of 60 requests reached: 60 sent" in done.stderr
+        assert 60 - 2 * 2 * run.concurrency <= len(server.requests) <= 60
+        assert "60 of 60 requests" in command("status", f"{run.run}/.").stdout
+        run.arguments += ["--max-requests", "9999"]
+        assert run.finish().returncode == 0
+        assert command("verify", f"{run.run}/.").returncode == 0
