@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 
 from selfinstruct.config import BudgetConfig
 from selfinstruct.errors import EndpointError, Fault
-from selfinstruct.prices import Price, money
+from selfinstruct.prices import Price, Prices, cost, money
 from selfinstruct.records import Completion, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import Count, Ledger
 from selfinstruct.text import duration
@@ -38,6 +38,7 @@ NEVER_SENT = {"connection_refused", "no_such_host", "tls"}
 NOTHING = Usage()
 
 What = Literal["cost", "tokens", "requests", "time"]
+_DONE: dict[What, str] = {"requests": "sent", "time": "worked"}
 
 
 class Cap(NamedTuple):
@@ -62,12 +63,11 @@ class Cap(NamedTuple):
         """How much of it is spent, for a person: `4,812 of 5,000 tokens`."""
         return f"{self.told(spent)} of {self.told(self.limit)}{self.unit}"
 
-    def reached(self, spent: float, more: float) -> str:
-        """That it is reached, and what to do."""
-        if self.what in ("requests", "time"):
-            why = f"{self.told(spent)} {'sent' if self.what == 'requests' else 'worked'}"
-        else:
-            why = f"{self.told(spent)} spent, and the next request may take {self.told(more)}"
+    def reached(self, spent: float, more: float = 0.0) -> str:
+        """That it is reached, as there is no room for so much more, and what to do."""
+        why = f"{self.told(spent)} {_DONE.get(self.what, 'spent')}"
+        if self.what in ("cost", "tokens") and more:
+            why += f", and the next request may take {self.told(more)}"
         again = f"a larger --max-{self.what} and the same command continue it"
         return f"budget of {self.told(self.limit)}{self.unit} reached: {why}; {again}"
 
@@ -88,19 +88,27 @@ def amount(what: What, usage: Usage, price: Price | None) -> float:
     return usage.tokens if what == "tokens" else usage.requests
 
 
-def total(what: What, usages: Mapping[Role, Usage], prices: Mapping[Role, Price | None]) -> float:
-    """How much of a budget the requests to all roles take."""
-    return sum(amount(what, usage, prices.get(role)) for role, usage in usages.items())
-
-
 def standings(
-    budget: BudgetConfig, spent: Mapping[Role, Usage], prices: Mapping[Role, Price | None], seconds: float
+    budget: BudgetConfig, spent: Mapping[Role, Usage], prices: Prices, seconds: float
 ) -> dict[What, tuple[float, float]]:
-    """Of each budget that is set how much is spent, and of how much."""
-    return {
-        cap.what: (seconds if cap.what == "time" else total(cap.what, spent, prices), cap.limit)
-        for cap in caps_of(budget)
-    }
+    """Of each budget that is set how much is spent, and of how much; one of cost is left out where a price is not
+    known."""
+    so_far = ((cap, _so_far(cap.what, spent, prices, seconds)) for cap in caps_of(budget))
+    return {cap.what: (amount, cap.limit) for cap, amount in so_far if amount is not None}
+
+
+def _so_far(what: What, spent: Mapping[Role, Usage], prices: Prices, seconds: float) -> float | None:
+    if what == "cost":
+        return cost(prices, spent.items())
+    return seconds if what == "time" else sum(amount(what, usage, None) for usage in spent.values())
+
+
+def exceeded(standings: Mapping[What, tuple[float, float]]) -> tuple[What, str] | None:
+    """A budget of which all is spent, with the line that says so."""
+    for what, (spent, limit) in standings.items():
+        if spent >= limit:
+            return what, Cap(what, limit).reached(spent)
+    return None
 
 
 def told(standings: Mapping[What, tuple[float, float]]) -> str:
@@ -172,7 +180,7 @@ class Purse:
     ) -> None:
         self._ledger = ledger
         self._caps = [cap for cap in caps_of(budget) if cap.what != "time"]
-        self._time = budget.time
+        self._budget = budget
         self._prices = prices
         self._resumed = resumed
         self._on_reached = on_reached
@@ -192,10 +200,11 @@ class Purse:
         self._accounts = {role: Account(meter.usage) for role, meter in meters.items()}
         self._before = sum(meter.seconds for meter in meters.values())
         self._began = self._counted = self._clock()
-        if self._time is not None and self._before < self._time:
-            self._timer = asyncio.get_running_loop().call_later(self._time - self._before, self._out_of_time)
-        elif self._time is not None:
-            self._out_of_time()
+        if over := exceeded(standings(self._budget, self.spent, self._prices, self._before)):
+            self._end(*over)
+        elif self._budget.time is not None:
+            left = self._budget.time - self._before
+            self._timer = asyncio.get_running_loop().call_later(left, self._out_of_time, self._budget.time)
 
     def close(self) -> None:
         """Leave a session; one that has not ended is as one that was killed."""
@@ -224,7 +233,9 @@ class Purse:
         """Reserve what an attempt may take at most, as soon as it fits; None where nothing may be sent any more."""
         account, size = self._accounts[role], size_of(request)
         charge = Charge(role, Usage(1, account.most_tokens(size), 0, longest_answer(request.sampling)), size)
-        if not self._reached and self._in_the_way(charge) is None:
+        if self._reached:
+            return None
+        if self._in_the_way(charge) is None:
             self._send(charge)
             return charge
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -295,19 +306,19 @@ class Purse:
             if cap is not None:
                 # A request that was sent stays sent; of what the others may take at most, some may come back.
                 if cap.what == "requests" or not any(account.in_flight.requests for account in self._accounts.values()):
-                    self._end(cap, amount(cap.what, charge.usage, self._prices.get(charge.role)))
+                    more = amount(cap.what, charge.usage, self._prices.get(charge.role))
+                    self._end(cap.what, cap.reached(self._spent(cap) + self._in_flight(cap), more))
                 break
             self._waiting.popleft()
             if not turn.done():
                 self._send(charge)
                 turn.set_result(True)
-        if self._reached:
-            self._turn_away()
 
-    def _end(self, cap: Cap, more: float) -> None:
-        spent = self.seconds if cap.what == "time" else self._spent(cap) + self._in_flight(cap)
+    def _end(self, what: What, message: str) -> None:
+        """Send nothing more."""
         self._reached = True
-        self._on_reached(cap.what, cap.reached(spent, more))
+        self._on_reached(what, message)
+        self._turn_away()
 
     def _turn_away(self) -> None:
         for _, turn in self._waiting:
@@ -315,10 +326,9 @@ class Purse:
                 turn.set_result(False)
         self._waiting.clear()
 
-    def _out_of_time(self) -> None:
-        if not self._reached and self._time is not None:
-            self._end(Cap("time", self._time), 0.0)
-            self._turn_away()
+    def _out_of_time(self, limit: float) -> None:
+        if not self._reached:
+            self._end("time", Cap("time", limit).reached(self.seconds))
 
     def _spent(self, cap: Cap) -> float:
         return sum(amount(cap.what, account.spent, self._prices.get(role)) for role, account in self._accounts.items())

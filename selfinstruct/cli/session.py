@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
+from selfinstruct.budget import exceeded, standings
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
@@ -19,7 +20,7 @@ from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
 from selfinstruct.harmless import one_line
-from selfinstruct.prices import known
+from selfinstruct.prices import known, prices_of
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger
@@ -82,6 +83,8 @@ class Session:
             state = RunState.load(ledger, config)
             if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
                 return self._already(state, ledger)
+            if (over := _exceeded(ledger, config)) is not None:
+                return self._stopped(over, state, ledger)
             return asyncio.run(self._continue(state, ledger))
 
     def retry(self, tree: Tree) -> int:
@@ -111,6 +114,15 @@ class Session:
         if self._as_json:
             JsonLines().see(Ended(ending, state.tasks))
         return self._finish(ending, state, ledger)
+
+    def _stopped(self, message: str, state: RunState, ledger: Ledger) -> int:
+        """Say that all of a budget is spent; no backend is started for that."""
+        ended = Ended("budget", state.tasks, message)
+        ledger.end(ended.ending, message)
+        if self._as_json:
+            JsonLines().see(ended)
+        self._say(f"{self.folder}: stopped: {message}")
+        return self._finish(ended.ending, state, ledger)
 
     # -- driving ------------------------------------------------------------------------------------------------------
 
@@ -279,3 +291,12 @@ def _check_price(config: RunConfig, model: str, judge: str | None) -> None:
     """Raise ConfigError for a budget of cost where a price is not known, before anything is begun."""
     if config.budget.cost is not None:
         known(config, model, judge)
+
+
+def _exceeded(ledger: Ledger, config: RunConfig) -> str | None:
+    """That all of a budget is spent, for a person; what was in flight when a process died is not looked at."""
+    meters = ledger.meter()
+    spent = {role: meter.usage for role, meter in meters.items()}
+    prices = prices_of(config, ledger.fact("model") or "", ledger.fact("judge")) if config.budget.cost else {}
+    over = exceeded(standings(config.budget, spent, prices, sum(meter.seconds for meter in meters.values())))
+    return over[1] if over else None

@@ -138,3 +138,16 @@ def test_a_dry_run_says_plainly_where_no_price_is_known(here: Path, selfinstruct
     assert (
         "\n  cost: price unknown; --price-in and --price-out say it, in US dollars for a million tokens\n" in said.out
     )
+
+
+def test_a_price_that_is_no_longer_known_leaves_the_rest_to_be_told(
+    command: tuple[str, ...], selfinstruct: Say, here: Path
+) -> None:
+    assert selfinstruct(*command, *PRICES, "--max-cost", "5", "--max-requests", "3").code == 0
+    with Ledger.open(here / "outputs/first", write=True) as ledger:
+        config = json.loads(ledger.fact("config") or "")
+        config["backend"] = {"kind": "openai", "base_url": "http://localhost:1/v1"}
+        ledger.reconfigure(json.dumps(config), 2)
+    lines = selfinstruct("status", "first").out.splitlines()
+    assert any(line.endswith("; price unknown") for line in lines)
+    assert "  budget: 3 of 3 requests" in lines
