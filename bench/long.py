@@ -25,6 +25,7 @@ from contextlib import aclosing
 from itertools import accumulate, count
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from simulated import simulated
 
@@ -182,34 +183,52 @@ def let_go(folder: Path) -> None:
         os.close(descriptor)
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds to the end of a command, and its peak of memory."""
-    began, peak = time.perf_counter(), 0.0
+class Took(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    cpu: float
+    peak: float
+    """MB."""
+
+
+def timed(command: list[str]) -> Took:
+    """A command to its end."""
+    began, cpu, peak = time.perf_counter(), 0.0, 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            peak = max(peak, memory("VmHWM", process.pid))
-            time.sleep(0.005)
+            cpu, peak = max(cpu, processor(process.pid)), max(peak, memory("VmHWM", process.pid))
+            time.sleep(0.01)
     assert process.returncode == 0, command
-    return time.perf_counter() - began, peak
+    return Took(time.perf_counter() - began, cpu, peak)
 
 
-def resumed(outputs: Path, recipe: str) -> tuple[float, float]:
-    """Seconds from the start of the process to the first request, and its peak of memory; then it is killed."""
-    verb = ["generate"] if recipe == "self-instruct" else ["evolve"]
+def processor(process: int) -> float:
+    """Seconds of CPU that a process has taken; 0 where it is gone."""
+    try:
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def resumed(outputs: Path, recipe: str) -> Took:
+    """From the start of the process to the first request; then it is killed."""
+    verb = ["generate", "--run", NAME] if recipe == "self-instruct" else ["evolve", NAME]
     with simulated(IN_FLIGHT, 0.5) as url:
         began = time.time()
-        command = selfinstruct(*verb, "--run", NAME, "--output-dir", str(outputs), "--base-url", f"{url}/v1")
+        command = selfinstruct(*verb, "--output-dir", str(outputs), "--base-url", f"{url}/v1")
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while not (busy := json.load(urllib.request.urlopen(f"{url}/busy"))) and process.poll() is None:
                 time.sleep(0.02)
-            peak = memory("VmHWM", process.pid)
+            took = Took(0.0, processor(process.pid), memory("VmHWM", process.pid))
             process.kill()
         assert busy, "it ended without a request"
-    return busy[0][0] - began, peak
+    return took._replace(seconds=busy[0][0] - began)
 
 
-def looks(outputs: Path, recipe: str) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Each way to look at the run, with its seconds and its memory."""
+def looks(outputs: Path, recipe: str) -> Iterator[tuple[str, Took]]:
+    """Each way to look at the run, with what it took."""
     folder = outputs / NAME
     status = {
         "`status RUN`": selfinstruct("status", NAME, "--output-dir", str(outputs)),
@@ -242,12 +261,12 @@ def main() -> None:
             (outputs / NAME).mkdir(parents=True)
             given = ["--drafts", str(options.drafts), "--recipe", options.recipe]
             subprocess.run([sys.executable, __file__, "--make", str(outputs / NAME), *given], check=True)
-        print("\n| | seconds | peak MB |\n|---|---:|---:|", flush=True)
-        for name, (seconds, peak) in looks(outputs, options.recipe):
-            print(f"| {name} | {seconds:.2f} | {peak:,.0f} |", flush=True)
+        print("\n| | seconds | CPU | peak MB |\n|---|---:|---:|---:|", flush=True)
+        for name, took in looks(outputs, options.recipe):
+            print(f"| {name} | {took.seconds:.2f} | {took.cpu:.2f} | {took.peak:,.0f} |", flush=True)
         if options.verify:
-            seconds, peak = timed(selfinstruct("verify", NAME, "--output-dir", str(outputs)))
-            print(f"| `verify` | {seconds:,.0f} | {peak:,.0f} |")
+            took = timed(selfinstruct("verify", NAME, "--output-dir", str(outputs)))
+            print(f"| `verify` | {took.seconds:,.0f} | {took.cpu:,.0f} | {took.peak:,.0f} |")
 
 
 if __name__ == "__main__":
