@@ -511,7 +511,9 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    return tuple([Instance(input=given, output=made) for given, made in _decode(text or "[]")[0]])
+    if text is None or text == "[]":
+        return ()
+    return tuple([Instance(input=given, output=made) for given, made in _decode(text)[0]])
 
 
 def number_jobs(plans: Iterable[Plan], after: int) -> list[Job]:
