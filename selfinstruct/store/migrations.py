@@ -289,9 +289,9 @@ FROM jobs j LEFT JOIN jobs p ON p.number = j.after WHERE j.state = 'settled' GRO
 
 CREATE VIEW counted_drafts AS
 SELECT d.stage, d.kept, coalesce(v.filter, '') AS filter, coalesce(v.reason, '') AS reason,
-       coalesce(json_extract(d.meta, '$.round'), '') AS round,
-       coalesce(json_extract(d.meta, '$.operator'), '') AS operator,
-       coalesce(json_extract(d.meta, '$.judgement'), '') AS judgement, count(*) AS drafts
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.round'), NULL), '') AS round,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.operator'), NULL), '') AS operator,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.judgement'), NULL), '') AS judgement, count(*) AS drafts
 FROM drafts d LEFT JOIN verdicts v ON v.draft = d.id AND v.keep = 0 AND d.kept = 0
 WHERE d.kept = 1 OR v.keep = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY min(d.rank);
 
@@ -310,15 +310,19 @@ END;
 
 CREATE TRIGGER drafts_kept AFTER INSERT ON drafts WHEN NEW.kept BEGIN
     INSERT INTO tally_drafts
-    VALUES (NEW.stage, NEW.kept, '', '', coalesce(json_extract(NEW.meta, '$.round'), ''),
-            coalesce(json_extract(NEW.meta, '$.operator'), ''), coalesce(json_extract(NEW.meta, '$.judgement'), ''), 1)
+    VALUES (NEW.stage, NEW.kept, '', '',
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.round'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.operator'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.judgement'), NULL), ''), 1)
     ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
 END;
 
 CREATE TRIGGER drafts_dropped AFTER INSERT ON verdicts WHEN NOT NEW.keep BEGIN
     INSERT INTO tally_drafts
-    SELECT stage, kept, NEW.filter, NEW.reason, coalesce(json_extract(meta, '$.round'), ''),
-           coalesce(json_extract(meta, '$.operator'), ''), coalesce(json_extract(meta, '$.judgement'), ''), 1
+    SELECT stage, kept, NEW.filter, NEW.reason,
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.round'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.operator'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.judgement'), NULL), ''), 1
     FROM drafts WHERE id = NEW.draft AND NOT kept
     ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
 END;

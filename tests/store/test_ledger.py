@@ -377,7 +377,7 @@ def test_an_older_ledger_is_counted_when_it_is_brought_up(tmp_path_factory: Any,
     older, newer = tmp_path_factory.mktemp("older"), tmp_path_factory.mktemp("newer")
     with pytest.MonkeyPatch.context() as before, created(newer) as born:
         lived(born, Random(seed))
-        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:2])
+        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:3])
         with created(older) as ledger:
             lived(ledger, Random(seed))
         before.undo()
