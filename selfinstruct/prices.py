@@ -65,8 +65,13 @@ def price_of(backend: BackendConfig, model: str) -> Price | None:
         return Price(0.0, 0.0, 0.0, "a model of your own")
     if backend.kind != "openai":
         return None
-    price = _listed(backend.base_url or os.environ.get("OPENAI_BASE_URL") or HOSTED, model)
-    return price.halved() if price is not None and backend.batch else price
+    urls = backend.urls or (os.environ.get("OPENAI_BASE_URL") or HOSTED,)
+    prices = [price for url in urls if (price := _listed(url, model)) is not None]
+    if len(prices) < len(urls):
+        return None
+    # Of several addresses the dearest, for which of them is asked is not known beforehand.
+    price = max(prices, key=lambda price: (price.completion, price.prompt))
+    return price.halved() if backend.batch else price
 
 
 @cache

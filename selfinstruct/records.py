@@ -10,7 +10,7 @@ from enum import StrEnum
 from operator import add, ge, sub
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 SEED_STAGE = "seed"
 """The stage of samples that are seeds: filters are told of them, and an evolution's source rows are exported."""
@@ -112,6 +112,9 @@ class Request(Record):
     sampling: Sampling = Sampling()
     answer_schema: dict[str, JsonValue] | None = None
     """JSON schema that the answer must follow, for servers that can hold a model to one."""
+    key: str = Field("", exclude=True)
+    """The name that its answer is stored under, by which a batch knows it again after a crash; no part of the question,
+    and so of no dump."""
 
 
 class Completion(Record):

@@ -150,9 +150,11 @@ class Session:
     async def _backends(self, config: RunConfig, watcher: Watcher) -> AsyncIterator[tuple[Backend, Backend | None]]:
         """Who writes, and who judges where that is somebody else."""
         async with AsyncExitStack() as stack:
+            # Each has a place of its own for what it leaves there: a log, batches.
+            places = ((config.backend, self.folder), (config.judge, self.folder / "judge"))
             opened = [
-                await stack.enter_async_context(open_backend(one, folder=self.folder, notice=watcher.note))
-                for one in (config.backend, config.judge)
+                await stack.enter_async_context(open_backend(one, folder=folder, notice=watcher.note))
+                for one, folder in places
                 if one is not None
             ]
             yield opened[0], opened[1] if len(opened) > 1 else None
@@ -173,7 +175,8 @@ class Session:
     ) -> Engine:
         config = state.config.backend
         ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        grace = 0.0 if ours else GRACE
+        # A batch is not waited for: whoever continues the run finds it where it was.
+        grace = 0.0 if ours or config.batch else GRACE
         return Engine(state, ledger, backend, model=backend.model, judge=judge, grace=grace, again=again)
 
     async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
