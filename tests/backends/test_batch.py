@@ -438,13 +438,14 @@ async def test_a_server_that_is_away_for_a_while_loses_nothing(
 
 @pytest.mark.parametrize(
     ("call", "how"),
-    [("POST /v1/files", Lost()), ("POST /v1/batches", Lost()), ("POST /v1/batches", Late(0.015))],
+    [("POST /v1/files", Lost()), ("POST /v1/batches", Lost()), ("POST /v1/batches", Late(0.15))],
     ids=["file", "batch", "late batch"],
 )
 async def test_what_arrived_although_its_answer_did_not_is_found_again(
-    server: BatchServer, tmp_path: Path, call: str, how: Lost | Late
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, how: Lost | Late
 ) -> None:
     """Also behind others, some pages down the server's lists."""
+    monkeypatch.setattr(batch_api, "FIRST_PAUSE", 0.1)
     server.meet(call, how)
     async with opened(server, tmp_path) as backend:
         answers = asyncio.create_task(asked(backend, *map(question, range(3))))
@@ -460,10 +461,11 @@ async def test_what_arrived_although_its_answer_did_not_is_found_again(
 
 
 async def test_a_batch_that_was_turned_away_is_not_taken_for_the_one_that_was_submitted_after_it(
-    server: BatchServer, tmp_path: Path
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch_api, "FIRST_PAUSE", 0.1)
     server.room = 0
-    server.meet("POST /v1/batches", None, Late(0.015))
+    server.meet("POST /v1/batches", None, Late(0.15))
     async with opened(server, tmp_path) as backend:
         answer = asyncio.create_task(asked(backend, question(1)))
         while not any(job.status == "failed" for job in server.batches.values()):
