@@ -157,8 +157,8 @@ class RunConfig(Section):
         return self
 
 
-BATCH_WIDTH = 50_000
-"""Requests in flight with `batch` when nothing is said: as many as one file holds."""
+BATCH_WIDTH = 20_000
+"""Requests in flight with `batch` when nothing is said: each job that waits takes some 25 kB of memory."""
 DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32, "scripted": 8}
 """Requests in flight when nothing is said, by kind of backend."""
 
