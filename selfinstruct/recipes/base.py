@@ -39,13 +39,15 @@ class Setting(NamedTuple):
     """Whether the backend is asked for JSON by schema."""
     judge_structured: bool
     """Whether the judge is."""
+    seed: int = 0
+    """The run's number: what several jobs draw alike derives from it."""
 
     @classmethod
     def of(cls, prompts: Mapping[str, Prompt], config: RunConfig) -> Setting:
         """The setting that a resolved configuration means."""
         backend = config.backend
         assert backend.dialect is not None
-        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured)
+        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured, config.seed)
 
 
 class Recipe(Protocol):
@@ -165,8 +167,12 @@ class RecipeOptions(Section):
         chosen = dict(tree.get("switches") or {})
         if on := [name for name, value in chosen.items() if value is True]:
             raise ValueError(f"strict turns every switch off, but switches.{on[0]} is on: drop one of the two")
-        switches = type(cls.model_fields["switches"].default).model_fields
-        return {**tree, "switches": {**dict.fromkeys(switches, False), **chosen}}
+        return {**tree, "switches": {**cls.all_off(), **chosen}}
+
+    @classmethod
+    def all_off(cls) -> dict[str, bool]:
+        """Every switch, off."""
+        return dict.fromkeys(type(cls.model_fields["switches"].default).model_fields, False)
 
 
 class DemonstrationOptions(RecipeOptions):
@@ -191,6 +197,34 @@ def draw(
     shown += rng.sample(seeds, options.demonstrations - len(shown))
     rng.shuffle(shown)
     return shown
+
+
+SHARING = ((64, 0.25), (8, 0.5))
+"""How many consecutive prompts begin with the same seeds, and which share of the demonstrations these are."""
+
+
+def draw_alike(
+    pool: Pool, seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions, seed: int
+) -> list[Sample | Seed]:
+    """What a prompt shows, arranged so that it begins as its neighbours do: seeds, the shared ones first, then kept ones.
+
+    What one prompt shows is drawn as by `draw`, and only its order is another: as many kept ones, and seeds of which
+    each is as likely as any. What is shared is drawn from the run's `seed` and the place in the run.
+    """
+    kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
+    wanted = options.demonstrations - len(kept)
+    places: list[int] = []
+    for prompts, share in SHARING:
+        shared = Random(f"{seed}:{prompts}:{pool.planned // prompts}")
+        places += _further(places, len(seeds), min(wanted, int(share * options.demonstrations)), shared)
+    places += _further(places, len(seeds), wanted, rng)
+    return [*(seeds[place] for place in places), *kept]
+
+
+def _further(places: Sequence[int], among: int, wanted: int, rng: Random) -> list[int]:
+    """So many further places that they are `wanted`, all different."""
+    drawn = rng.sample(range(among), wanted)
+    return [place for place in drawn if place not in places][: max(0, wanted - len(places))]
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:

@@ -1,0 +1,87 @@
+"""Consecutive prompts begin alike, and each alone shows what it would have shown anyway."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfinstruct.recipes.base import SHARING, Pool, draw, draw_alike
+from selfinstruct.recipes.self_instruct import Options
+from selfinstruct.records import Sample, Seed
+from selfinstruct.runs import RunState
+from tests.recipes.playing import planned, state_of
+
+[*_, (NEIGHBOURS, SHARE)] = SHARING
+
+
+def pool_of(seeds: int, kept: int = 0, planned: int = 0) -> Pool:
+    pool = Pool([Seed(id=f"s{number}", instruction=f"Seed {number}.") for number in range(seeds)])
+    for number in range(kept):
+        pool.kept.append(Sample(id=f"{number}.1", stage="instructions", instruction=f"Kept {number}."))
+    pool.planned = planned
+    return pool
+
+
+def shown(pool: Pool, options: Options, job: int, seed: int = 42) -> list[str]:
+    return [task.id for task in draw_alike(pool, pool.seeds, Random(f"{seed}:{job}"), options, seed)]
+
+
+def consecutive(count: int, kept: int = 0, options: Options | None = None, seed: int = 42) -> list[list[str]]:
+    return [shown(pool_of(100, kept, place), options or Options(), place, seed) for place in range(count)]
+
+
+@given(
+    st.integers(1, 30).flatmap(lambda most: st.tuples(st.just(most), st.integers(0, most))),
+    st.integers(0, 40),
+    st.integers(0, 3),
+    st.integers(0, 500),
+)
+def test_a_prompt_shows_as_many_seeds_and_kept_ones_as_without(
+    counts: tuple[int, int], more_seeds: int, kept: int, place: int
+) -> None:
+    options = Options(demonstrations=counts[0], kept_demonstrations=counts[1])
+    pool = pool_of(counts[0] + more_seeds, kept, place)
+    alike, published = shown(pool, options, place), draw(pool.kept, pool.seeds, Random(1), options)
+    assert len(set(alike)) == len(alike) == len(published)
+    assert sum("." in id for id in alike) == sum("." in task.id for task in published)
+
+
+def test_neighbours_begin_with_the_same_seeds_and_end_with_kept_ones_of_their_own() -> None:
+    prompts = consecutive(4 * NEIGHBOURS, kept=50)
+    groups = [prompts[first : first + NEIGHBOURS] for first in range(0, len(prompts), NEIGHBOURS)]
+    shared = int(SHARE * 8)
+    beginnings = {tuple(prompt[:shared]) for prompt in prompts}
+    assert [len({tuple(prompt[:shared]) for prompt in group}) for group in groups] == [1] * 4
+    assert len(beginnings) == 4
+    assert all(["." in id for id in prompt] == [False] * 6 + [True] * 2 for prompt in prompts)
+    assert len({id for prompt in prompts for id in prompt[6:]}) > 30
+
+
+def test_no_two_prompts_are_the_same_while_nothing_is_kept() -> None:
+    assert len({tuple(sorted(prompt)) for prompt in consecutive(500)}) == 500
+
+
+def test_each_seed_is_shown_as_often_as_any_other_on_the_whole() -> None:
+    counts = Counter(id for seed in range(40) for prompt in consecutive(NEIGHBOURS, seed=seed) for id in prompt)
+    drawn = Counter(id for prompt in (consecutive(1, seed=seed)[0] for seed in range(4000)) for id in prompt)
+    assert len(counts) == len(drawn) == 100
+    # 4,000 prompts of 8 out of 100: 320 each, give or take four deviations of 17.
+    assert all(250 < count < 390 for count in drawn.values())
+
+
+def ids(state: RunState, count: int) -> list[list[str]]:
+    return [planned(state).payload["from"] for _ in range(count)]
+
+
+def test_the_switch_shuffles_each_prompt_anew_when_it_is_off() -> None:
+    for value, firsts in ((True, 1), (False, 3)):
+        state = state_of("self-instruct", switches={"shared_prefixes": value})
+        assert len({prompt[0] for prompt in ids(state, NEIGHBOURS)}) >= firsts
+        assert (len({prompt[0] for prompt in ids(state_of("self-instruct", switches={"shared_prefixes": value}), 8)}) == 1) is value
+
+
+def test_another_seed_of_the_run_shares_other_beginnings() -> None:
+    assert consecutive(1, seed=1)[0][:2] != consecutive(1, seed=2)[0][:2]
