@@ -206,23 +206,24 @@ SHARING = ((64, 0.25), (8, 0.5))
 def draw_alike(
     pool: Pool, seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions, seed: int
 ) -> list[Sample | Seed]:
-    """What a prompt shows, arranged so that it begins as its neighbours do: seeds, the shared ones first, then kept ones.
+    """What a prompt shows so that it begins as its neighbours do: shared seeds, then the rest, shuffled together.
 
-    What one prompt shows is drawn as by `draw`, and only its order is another: as many kept ones, and seeds of which
-    each is as likely as any. What is shared is drawn from the run's `seed` and the place in the run.
+    Each prompt alone shows what `draw` might have drawn: as many kept ones, and seeds each as likely as any other. What
+    is shared derives from the run's `seed` and from how many jobs were planned.
     """
     kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
     wanted = options.demonstrations - len(kept)
-    places: list[int] = []
+    alike: list[int] = []
     for prompts, share in SHARING:
         shared = Random(f"{seed}:{prompts}:{pool.planned // prompts}")
-        places += _further(places, len(seeds), min(wanted, int(share * options.demonstrations)), shared)
-    places += _further(places, len(seeds), wanted, rng)
-    return [*(seeds[place] for place in places), *kept]
+        alike += _further(alike, len(seeds), min(wanted, int(share * options.demonstrations)), shared)
+    own: list[Sample | Seed] = [*kept, *(seeds[place] for place in _further(alike, len(seeds), wanted, rng))]
+    rng.shuffle(own)
+    return [*(seeds[place] for place in alike), *own]
 
 
 def _further(places: Sequence[int], among: int, wanted: int, rng: Random) -> list[int]:
-    """So many further places that they are `wanted`, all different."""
+    """Further places, so many that they are `wanted` in all, no two the same."""
     drawn = rng.sample(range(among), wanted)
     return [place for place in drawn if place not in places][: max(0, wanted - len(places))]
 

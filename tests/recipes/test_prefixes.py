@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct.recipes.base import SHARING, Pool, draw, draw_alike
 from selfinstruct.recipes.self_instruct import Options
 from selfinstruct.records import Sample, Seed
-from selfinstruct.runs import RunState
 from tests.recipes.playing import planned, state_of
 
 [*_, (NEIGHBOURS, SHARE)] = SHARING
@@ -49,15 +49,17 @@ def test_a_prompt_shows_as_many_seeds_and_kept_ones_as_without(
     assert sum("." in id for id in alike) == sum("." in task.id for task in published)
 
 
-def test_neighbours_begin_with_the_same_seeds_and_end_with_kept_ones_of_their_own() -> None:
+def test_neighbours_begin_with_the_same_seeds_and_go_on_with_their_own() -> None:
     prompts = consecutive(4 * NEIGHBOURS, kept=50)
     groups = [prompts[first : first + NEIGHBOURS] for first in range(0, len(prompts), NEIGHBOURS)]
     shared = int(SHARE * 8)
     beginnings = {tuple(prompt[:shared]) for prompt in prompts}
     assert [len({tuple(prompt[:shared]) for prompt in group}) for group in groups] == [1] * 4
     assert len(beginnings) == 4
-    assert all(["." in id for id in prompt] == [False] * 6 + [True] * 2 for prompt in prompts)
-    assert len({id for prompt in prompts for id in prompt[6:]}) > 30
+    own = [prompt[shared:] for prompt in prompts]
+    assert {sum("." in id for id in rest) for rest in own} == {2}
+    assert len({id for rest in own for id in rest if "." in id}) > 30
+    assert len({rest.index(id) for rest in own for id in rest if "." in id}) == 8 - shared, "a kept one stands anywhere"
 
 
 def test_no_two_prompts_are_the_same_while_nothing_is_kept() -> None:
@@ -72,15 +74,11 @@ def test_each_seed_is_shown_as_often_as_any_other_on_the_whole() -> None:
     assert all(250 < count < 390 for count in drawn.values())
 
 
-def ids(state: RunState, count: int) -> list[list[str]]:
-    return [planned(state).payload["from"] for _ in range(count)]
-
-
-def test_the_switch_shuffles_each_prompt_anew_when_it_is_off() -> None:
-    for value, firsts in ((True, 1), (False, 3)):
-        state = state_of("self-instruct", switches={"shared_prefixes": value})
-        assert len({prompt[0] for prompt in ids(state, NEIGHBOURS)}) >= firsts
-        assert (len({prompt[0] for prompt in ids(state_of("self-instruct", switches={"shared_prefixes": value}), 8)}) == 1) is value
+@pytest.mark.parametrize(("on", "beginnings"), [(True, 1), (False, NEIGHBOURS)])
+def test_the_switch_shuffles_each_prompt_anew_when_it_is_off(on: bool, beginnings: int) -> None:
+    state = state_of("self-instruct", seeds=pool_of(1000).seeds, switches={"shared_prefixes": on})
+    prompts = [planned(state).payload["from"] for _ in range(NEIGHBOURS)]
+    assert len({prompt[0] for prompt in prompts}) == beginnings
 
 
 def test_another_seed_of_the_run_shares_other_beginnings() -> None:
