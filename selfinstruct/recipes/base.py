@@ -199,8 +199,10 @@ def draw(
     return shown
 
 
-SHARING = ((64, 0.25), (8, 0.5))
-"""How many consecutive prompts begin with the same seeds, and which share of the demonstrations these are."""
+NEIGHBOURS = 64
+"""Consecutive prompts that begin with the same seeds."""
+SHARED = 0.25
+"""Share of the demonstrations that these are; with more, or with fewer neighbours, tasks become alike (docs/lab.md)."""
 
 
 def draw_alike(
@@ -212,20 +214,13 @@ def draw_alike(
     is shared derives from the run's `seed` and from how many jobs were planned.
     """
     kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
-    wanted = options.demonstrations - len(kept)
-    alike: list[int] = []
-    for prompts, share in SHARING:
-        shared = Random(f"{seed}:{prompts}:{pool.planned // prompts}")
-        alike += _further(alike, len(seeds), min(wanted, int(share * options.demonstrations)), shared)
-    own: list[Sample | Seed] = [*kept, *(seeds[place] for place in _further(alike, len(seeds), wanted, rng))]
-    rng.shuffle(own)
-    return [*(seeds[place] for place in alike), *own]
-
-
-def _further(places: Sequence[int], among: int, wanted: int, rng: Random) -> list[int]:
-    """Further places, so many that they are `wanted` in all, no two the same."""
-    drawn = rng.sample(range(among), wanted)
-    return [place for place in drawn if place not in places][: max(0, wanted - len(places))]
+    wanted, places = options.demonstrations - len(kept), range(len(seeds))
+    together = Random(f"{seed}:shared:{pool.planned // NEIGHBOURS}")
+    shared = together.sample(places, min(wanted, int(SHARED * options.demonstrations)))
+    own = [place for place in rng.sample(places, wanted) if place not in shared]
+    rest: list[Sample | Seed] = [*kept, *(seeds[place] for place in own[: wanted - len(shared)])]
+    rng.shuffle(rest)
+    return [*(seeds[place] for place in shared), *rest]
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:
