@@ -24,6 +24,7 @@ from selfinstruct.config import (
     Dialect,
     RecipeConfig,
     RunConfig,
+    Tree,
     build,
     dialect_of,
     differences,
@@ -239,7 +240,16 @@ def write_config(folder: Path, config: RunConfig) -> None:
 def stored_config(ledger: Ledger) -> RunConfig:
     """The configuration that a run was begun with, with its present target."""
     tree = json.loads(ledger.fact("config") or "{}")
-    return build(RunConfig, {**tree, "n": ledger.target()}, where=str(ledger.path))
+    begun = {**tree, "recipe": _as_begun(tree.get("recipe", {})), "n": ledger.target()}
+    return build(RunConfig, begun, where=str(ledger.path))
+
+
+def _as_begun(recipe: Tree) -> Tree:
+    """A stored recipe with the switches off that it does not name: the version which began the run had none of them,
+    and named all that it had."""
+    if not recipe.get("switches"):
+        return recipe
+    return merge({"switches": module_of(recipe["name"]).Options.all_off()}, recipe)
 
 
 def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
