@@ -51,7 +51,7 @@ class Forked:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        os.unlink(self._said)
+        Path(self._said).unlink()
 
     @property
     def said(self) -> str:
@@ -143,7 +143,7 @@ def deaths(folder: Path, *arguments: str, stride: int = 1) -> Iterator[int]:
 
 
 def clock(offset: float, rate: float = 1.0) -> Before:
-    """The clock on the wall is set by so many seconds, and goes at this rate from then on; below 0 it runs backwards."""
+    """The clock on the wall is set by so many seconds and goes at this rate from then on; below 0 it runs backwards."""
     return partial(_clock, offset, rate)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from selfinstruct.store.ledger import NAME, Ledger
-from tests.crash.forks import Forked, performed
+from tests.crash.forks import Before, Forked, performed
 from tests.processes import Command, until
 
 
@@ -28,6 +28,15 @@ def answers(run: Path) -> int:
         return ledger.count("answers")
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder, by its place; not what SQLite makes for readers of a ledger."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
 def is_whole(run: Path, tasks: int) -> None:
     """Exactly so many tasks, verified, and the counts add up."""
     performed("verify", f"{run}/.")
@@ -43,8 +52,8 @@ def counts_add_up(ledger: Ledger) -> None:
 class Killing:
     """Kills of one run, and what is lost by them.
 
-    Of the instants that a random source draws two in five instants lie in the first moments of a process, in which it opens the ledger and builds the index; the
-    others after some requests more.
+    Of the instants that a random source draws, two in five lie in the first moments of a process, in which it opens the
+    ledger and builds the index; the others after some requests more.
     """
 
     def __init__(self, run: Command, seed: int = 0) -> None:
@@ -56,16 +65,15 @@ class Killing:
         self.amid = 0
         """Kills that left jobs open."""
 
-    def kill(self, *arguments: str) -> None:
+    def kill(self, *arguments: str, before: Before | None = None) -> None:
         """Start a command, by default the run's own, kill it, and look at what is left."""
-        with Forked(*(arguments or self._run.arguments)) as process:
+        with Forked(*(arguments or self._run.arguments), before=before) as process:
             if self._rng.random() < 0.4:
                 time.sleep(self._rng.random() * 0.3)
             else:
                 wanted = len(self._run.server.requests) + self._rng.randrange(12)
                 until(lambda: len(self._run.server.requests) >= wanted or process.poll() is not None)
                 time.sleep(self._rng.random() * 0.06)
-        until(lambda: self._run.server._now == 0)
         self.look()
 
     def look(self, lost: int = 0) -> None:
@@ -74,6 +82,7 @@ class Killing:
         Args:
             lost: requests of which it is known that no answer came.
         """
+        until(lambda: self._run.server._now == 0)
         self.lost += lost
         in_flight = len(self._run.server.requests) - self.lost - answers(self._run.run)
         assert 0 <= in_flight <= self._run.concurrency, "more was lost than was in flight"
@@ -85,8 +94,7 @@ class Killing:
             with Ledger.open(self._run.run) as ledger:
                 self.amid += ledger.count("jobs", "state = 'planned'") > 0
 
-    def finish(self, *arguments: str) -> None:
+    def finish(self, before: Before | None = None) -> None:
         """Let it come to its end; no answer that was stored is asked for again."""
-        performed(*(arguments or self._run.arguments))
-        self.look()
+        performed(*self._run.arguments, before=before)
         assert len(self._run.server.requests) == answers(self._run.run) + self.lost
