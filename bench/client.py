@@ -19,8 +19,9 @@ from typing import NamedTuple
 import aiohttp
 
 from selfinstruct.backends import open_backend
+from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.openai import body_of
-from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.backends.retry import ask
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import Fault
 from selfinstruct.records import Request, Sampling
@@ -90,14 +91,14 @@ async def compare(url: str, requests: int, in_flight: int) -> dict[str, Cost]:
     config = BackendConfig(kind="openai", base_url=f"{url}/v1")
     connector = aiohttp.TCPConnector(limit=0)
     async with open_backend(config, notice=print) as backend, aiohttp.ClientSession(connector=connector) as session:
-        throttle = Throttle()
+        fleet = Fleet.of(backend, config)
 
         async def bare() -> object:
             async with session.post(f"{url}/v1/completions", json=body_of(REQUEST, "")) as answer:
                 return (await answer.json())["choices"][0]["text"]
 
         async def retried() -> object:
-            return await ask(backend, REQUEST, attempts=5, on_fault=ignore, throttle=throttle)
+            return await ask(fleet, REQUEST, attempts=5, on_fault=ignore)
 
         ways: dict[str, One] = {
             "bare aiohttp": bare,

@@ -41,8 +41,8 @@ class BackendConfig(Section):
     """`llamacpp`, `vllm`, `openai`, `scripted`, or the name of one that another package adds."""
     model: str = ""
     """A name the server knows, a GGUF path for `llamacpp`; "" takes the embedded weights or the one model served."""
-    base_url: str | None = None
-    """Address of a running server, such as `http://localhost:8000/v1`."""
+    base_url: str | Words | None = None
+    """Address of a running server, such as `http://localhost:8000/v1`; or several that serve the same model."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     dialect: Dialect | None = None
@@ -50,7 +50,13 @@ class BackendConfig(Section):
     structured: bool = False
     """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Requests in flight; None takes what suits the kind of backend."""
+    """Requests in flight at most; None lets it find itself."""
+    rpm: Annotated[float, Field(gt=0)] | None = None
+    """Requests a minute at most; None goes by what the server says and how it refuses."""
+    tpm: Annotated[float, Field(gt=0)] | None = None
+    """Tokens a minute at most, prompts and answers together."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """Servers to start side by side (`vllm`), each with its share of the GPUs."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds to wait for one answer."""
     attempts: Annotated[int, Field(ge=1)] = 5
@@ -64,6 +70,17 @@ class BackendConfig(Section):
     extra: dict[str, JsonValue] = {}
     """Fields added to the body of every request, such as `top_k = 20`."""
 
+    @field_validator("base_url", mode="after")
+    @classmethod
+    def _one_address(cls, value: str | Words | None) -> str | Words | None:
+        """An address alone is no list."""
+        return value if isinstance(value, str | None) else value[0] if len(value) == 1 else value or None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
+
     @model_validator(mode="after")
     def _contradictions(self) -> BackendConfig:
         if self.kind == "scripted" and not self.script:
@@ -74,6 +91,8 @@ class BackendConfig(Section):
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
+        if self.replicas > 1 and (self.kind != "vllm" or self.base_url):
+            raise ValueError("`replicas` are servers that we start: kind `vllm`, without a `base_url`")
         return self
 
 
@@ -132,7 +151,7 @@ class RunConfig(Section):
     ordered: bool = False
     """Settle in the order of planning: the same result whatever the timing, for some throughput."""
     window: Annotated[int, Field(ge=1)] | None = None
-    """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency."""
+    """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency, or 512."""
     formats: Words = ("alpaca", "jsonl")
     """What is written when the run ends."""
     patience: Annotated[int, Field(ge=1)] = 100
@@ -153,13 +172,20 @@ class RunConfig(Section):
         return self
 
 
-DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32, "scripted": 8}
-"""Requests in flight when nothing is said, by kind of backend."""
+SLOTS = {"llamacpp": 4, "scripted": 8}
+"""Requests in flight, from the first to the last, with a backend that answers so many at once and no more."""
+SEQUENCES = 256
+"""Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
+ORDERED = 64
+"""Requests in flight that the window of an ordered run is meant for, where nothing is said."""
+MOST = 1024
+"""Requests in flight at most, where their number finds itself and nothing is said."""
 
 MAY_CHANGE = frozenset({
     "n", "formats", "export", "patience",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
+        "base_url", "api_key_env", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts", "server_args",
+        "context", "script")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 
@@ -187,6 +213,11 @@ def judge_of(config: RunConfig) -> BackendConfig | None:
     if judge.kind == "vllm" and not judge.base_url:
         raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")
     return judge
+
+
+def widest(config: BackendConfig) -> tuple[int, bool]:
+    """How many requests may be in flight, and whether so many are from the first to the last."""
+    return config.concurrency or SLOTS.get(config.kind, MOST), config.kind in SLOTS
 
 
 def dialect_of(kind: str, model: str) -> Dialect:

@@ -1,7 +1,8 @@
 """The engine: plan, perform, judge, settle; yields events and prints nothing.
 
-There is no barrier. Up to `concurrency` jobs are performed at once; each is judged and settled in one transaction as
-soon as it has arrived, and what follows from it is planned then. Two rules decide all else:
+There is no barrier. As many jobs are performed at once as the servers do well with (`backends.fleet`); each is judged
+and settled in one transaction as soon as it has arrived, and what follows from it is planned then. Two rules decide all
+else:
 
     which arrived job may be settled next   any, in the order of arrival; with `ordered` only the lowest number not
     yet settled when the next may be planned            while fewer are open than may be in flight; with `ordered`,
@@ -27,7 +28,8 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
-from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.backends.fleet import Fleet
+from selfinstruct.backends.retry import Complete, ask
 from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
@@ -146,17 +148,15 @@ class Engine:
         judge: Backend | None = None,
         grace: float = 0.0,
         again: Collection[int] | None = None,
-        throttle: Throttle | None = None,
     ) -> None:
         self.state = state
         config = state.config.backend
         self._ledger = ledger
         self._roles = Roles.of(state.config, model, judge.model if judge else None)
-        self._doors = {False: Door(backend, config.attempts, throttle or Throttle())}
-        self._doors[True] = (
-            Door(judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
-        )
-        self._concurrency = config.concurrency or 1
+        self._writer = self._judge = Door(Fleet.of(backend, config), config.attempts)
+        if judge is not None:
+            other = state.config.judge or config
+            self._judge = Door(Fleet.of(judge, other), other.attempts)
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -186,6 +186,11 @@ class Engine:
         """Jobs that are being performed."""
         return len(self._tasks)
 
+    @property
+    def width(self) -> int:
+        """Jobs that may be performed at once, at present."""
+        return self._writer.fleet.width
+
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace. A second call ends the grace."""
         if self._stopping is not None:
@@ -203,6 +208,8 @@ class Engine:
         for stored in self._ledger.jobs("planned"):
             if not self.retry_only or stored.job.number in self._again:
                 self._enqueue(stored.job)
+        fleets = {self._writer.fleet, self._judge.fleet}
+        watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
         try:
             async for event in self._work():
                 yield event
@@ -221,7 +228,9 @@ class Engine:
                 yield event
             raise
         finally:
-            await self._cancel()
+            await self._cancel(watches)
+            for fleet in fleets:
+                fleet.close()
 
     async def _work(self) -> AsyncIterator[Event]:
         for planned in self._plan_and_start():
@@ -237,16 +246,23 @@ class Engine:
             return "complete"
         if self._stopping is not None:
             return self._stopping
-        if self._failures >= self.state.config.patience:
+        if self._failures >= self.state.config.patience or self._given_up:
             return "failing"
         barren = self.state.barren >= self.state.config.patience and not self.retry_only
         return "barren" if barren else None
+
+    @property
+    def _given_up(self) -> str:
+        """Why no server is asked any more; "" while they are."""
+        return self._writer.fleet.given_up or self._judge.fleet.given_up
 
     def _wanted(self, job: Job) -> bool:
         """Whether anything may still be asked for a job."""
         return self._ending() is None and (not self.state.complete or job.number in self._again)
 
     def _explain(self, ending: Ending) -> str:
+        if ending == "failing" and self._given_up:
+            return self._given_up
         if ending == "failing":
             return f"the last {self._failures} jobs failed, most recently: {self._last_failure}"
         if ending == "barren":
@@ -268,7 +284,7 @@ class Engine:
         """
         if self.retry_only or (self._window is None and self._ending() is not None):
             return None
-        if self._open.total() >= (self._window or self._concurrency) or self._expected(self._open) >= self._missing():
+        if self._open.total() >= (self._window or self.width) or self._expected(self._open) >= self._missing():
             return None
         job = self.state.plan()
         if job is not None:
@@ -278,7 +294,7 @@ class Engine:
 
     def _start(self) -> None:
         """Perform what waits, as far as slots are free and what has begun will not suffice."""
-        while self._waiting and len(self._tasks) < self._concurrency and self._wanted(self._waiting[0]):
+        while self._waiting and len(self._tasks) < self.width and self._wanted(self._waiting[0]):
             if self._tasks and not self.retry_only and self._expected(self._begun) >= self._missing():
                 return
             job = self._waiting.popleft()
@@ -321,7 +337,7 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            completion = await self._ask(job, request, key, self._doors[judge])
+            completion = await self._ask(job, request, key, self._judge if judge else self._writer)
             seconds = time.monotonic() - began
             self._ledger.answer(key, job.number, nth, text, completion, seconds)
             self._events.put_nowait(Answered(job, completion, seconds))
@@ -333,9 +349,11 @@ class Engine:
                 self._ledger.fault(key, job.number, attempt, fault)
             self._events.put_nowait(Faulted(job, fault, attempt))
 
+        def send(complete: Complete, request: Request) -> Awaitable[Completion]:
+            return self._complete(job, request, complete)
+
         try:
-            attempt = Attempt(lambda request: self._complete(job, request, door.backend))
-            completion = await ask(attempt, request, attempts=door.attempts, on_fault=on_fault, throttle=door.throttle)
+            completion = await ask(door.fleet, request, attempts=door.attempts, on_fault=on_fault, send=send)
         except Refused as refusal:
             # Final, so it is an answer: stored, and not asked again.
             return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
@@ -343,14 +361,14 @@ class Engine:
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
         return completion.model_copy(update={name: storable(text) for name, text in said.items()})
 
-    async def _complete(self, job: Job, request: Request, backend: Backend) -> Completion:
+    async def _complete(self, job: Job, request: Request, complete: Complete) -> Completion:
         """One attempt at one request."""
         if not self._wanted(job):
             # The run has ended since the job was started: it stays planned, with the answers that it has.
             raise asyncio.CancelledError
         self._asking += 1
         try:
-            return await backend.complete(request)
+            return await complete(request)
         finally:
             self._asking -= 1
 
@@ -361,6 +379,9 @@ class Engine:
         if not isinstance(event, Arrived):
             if not isinstance(event, Ended):
                 yield event
+            if isinstance(event, Answered):
+                # The servers may have turned out to do well with more at once.
+                yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
@@ -420,25 +441,19 @@ class Engine:
             for seen in self._see(event):
                 yield seen
 
-    async def _cancel(self) -> None:
-        for task in self._tasks.values():
+    async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
+        tasks = [*self._tasks.values(), *watches]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
 
 
 class Door(NamedTuple):
-    """A backend, and how it is asked."""
+    """The servers of a role, and how often each of their requests is tried."""
 
-    backend: Backend
+    fleet: Fleet
     attempts: int
-    throttle: Throttle
-
-
-class Attempt(NamedTuple):
-    """A backend as one job reaches it; shut once the run has ended."""
-
-    complete: Callable[[Request], Awaitable[Completion]]
 
 
 Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]

@@ -16,8 +16,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from selfinstruct.config import (
-    DEFAULT_CONCURRENCY,
     MAY_CHANGE,
+    ORDERED,
+    SLOTS,
     BackendConfig,
     Dialect,
     RecipeConfig,
@@ -138,15 +139,16 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
     options, module = options_of(config.recipe), module_of(config.recipe.name)
-    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
     judge = judge_of(config)
     if judge is not None and not set(module.JUDGE_PROMPTS) & set(module.prompts(options)):
         raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
         "n": config.n or module.TARGET,
         "recipe": _filled(config.recipe),
-        "window": (config.window or 8 * concurrency) if config.ordered else None,
-        "backend": _resolved(backend, dialect).model_copy(update={"concurrency": concurrency}),
+        "window": (config.window or 8 * (backend.concurrency or SLOTS.get(backend.kind, ORDERED)))
+        if config.ordered
+        else None,
+        "backend": _resolved(backend, dialect),
         "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
         "filters": _filters(config, seeds),
     }

@@ -1,8 +1,8 @@
 """What a server's answers and failures mean: the one place where the world outside is sorted into our errors.
 
-    with boundary(server):
-        response = await client.post(...)     # raises Transient, RateLimited, Refused, EndpointError or NotFound
-    payload = payload_of(response.status_code, response.content, server)
+    with boundary(server):                    # raises Transient, RateLimited, Refused, EndpointError or NotFound
+        async with session.post(...) as answer:
+            payload = payload_of(answer.status, answer.headers, await answer.read(), server)
 
 Nothing here asks anything. A bug passes through untouched: only what a network or a server can do is caught.
 """
@@ -92,12 +92,14 @@ def boundary(server: Server) -> Iterator[None]:
 
 
 def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: Server) -> dict[str, Any]:
-    """The JSON object of a successful answer.
+    """The JSON object of an answer.
 
     Raises:
         Transient: it is not JSON, or not an object.
-        SelfInstructError: it is an error after all, although the status says otherwise.
+        SelfInstructError: it is an error, by its status or in spite of it.
     """
+    if status >= 400:
+        raise error_of(read_error(status, headers, content, server), server)
     try:
         payload = json.loads(content)
     except ValueError:

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,12 +23,14 @@ import aiohttp
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.child import Child, child
 from selfinstruct.backends.openai import at, open_openai
-from selfinstruct.config import DEFAULT_CONCURRENCY, BackendConfig
+from selfinstruct.config import SEQUENCES, BackendConfig
 from selfinstruct.errors import EndpointError
 
 PYTHON = "SELFINSTRUCT_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM."""
 LOG = "vllm.log"
+DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that names the GPUs which a process sees."""
 PATIENCE_BETWEEN_NOTICES = 15.0
 """Seconds."""
 
@@ -40,7 +42,7 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 @asynccontextmanager
 async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
-    """The server at `config.base_url`, or one of our own for `config.model`, with its log in `folder`.
+    """The servers at `config.base_url`, or `replicas` of our own for `config.model`, with their logs in `folder`.
 
     Raises:
         EndpointError: there is no vLLM here, it ended before it was ready, or nothing answers at the address.
@@ -50,14 +52,21 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
             yield backend
         return
     python = await _interpreter(config)
-    url = f"http://127.0.0.1:{_free_port()}"
-    log = (folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / LOG
-    command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, url)]
-    async with child(command, log=log, env=_environment()) as server:
-        notice(f"starting vLLM with {config.model}; its log: {log}")
-        await _until_healthy(server, url, config.model, notice)
-        async with open_openai(at(f"{url}/v1", config, config.model), notice=notice) as backend:
-            yield backend
+    home = folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))
+    async with AsyncExitStack() as stack:
+        urls = list[str]()
+        starting = list[Awaitable[None]]()
+        for number in range(config.replicas):
+            log = home / (LOG if config.replicas == 1 else f"vllm-{number + 1}.log")
+            urls.append(f"http://127.0.0.1:{_free_port()}")
+            command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, urls[-1])]
+            env = _environment(number, config.replicas)
+            server = await stack.enter_async_context(child(command, log=log, env=env))
+            notice(f"starting vLLM with {config.model}; its log: {log}")
+            starting.append(_until_healthy(server, urls[-1], config.model, notice))
+        await asyncio.gather(*starting)
+        addresses = tuple(f"{url}/v1" for url in urls)
+        yield await stack.enter_async_context(open_openai(at(addresses, config, config.model), notice=notice))
 
 
 def arguments(config: BackendConfig, url: str) -> list[str]:
@@ -68,7 +77,7 @@ def arguments(config: BackendConfig, url: str) -> list[str]:
         *("--model", config.model, "--served-model-name", config.model),
         *("--host", host, "--port", port),
         *("--max-model-len", str(config.context)),
-        *("--max-num-seqs", str(config.concurrency or DEFAULT_CONCURRENCY["vllm"])),
+        *("--max-num-seqs", str(config.concurrency or SEQUENCES)),
         "--enable-prefix-caching",
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
@@ -120,9 +129,25 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
-    """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
-    return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
+def _environment(number: int, replicas: int) -> dict[str, str]:
+    """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder; a
+    replica sees its share of the GPUs alone."""
+    env = os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
+    if replicas > 1 and len(devices := _devices()) >= replicas:
+        share = len(devices) // replicas
+        env[DEVICES] = ",".join(devices[number * share : (number + 1) * share])
+    return env
+
+
+def _devices() -> list[str]:
+    """The GPUs that we may use, as CUDA names them; none where there is no driver to ask."""
+    if DEVICES in os.environ:
+        return [name for name in os.environ[DEVICES].split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S607 - wherever the driver has put it
+    except OSError:
+        return []
+    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
 
 
 def _free_port() -> int:

@@ -232,8 +232,8 @@ def _revision(backend: BackendConfig) -> str | None:
 
 def _host(backend: BackendConfig) -> str:
     """The kind of host that answered, and nothing that says which."""
-    if backend.kind in ("vllm", "openai") and backend.base_url:
-        return "local" if is_local(backend.base_url) else "hosted"
+    if backend.kind in ("vllm", "openai") and backend.urls:
+        return "local" if all(map(is_local, backend.urls)) else "hosted"
     kinds = {"llamacpp": "embedded", "scripted": "scripted", "vllm": "started", "openai": "openai"}
     return kinds.get(backend.kind, "other")
 

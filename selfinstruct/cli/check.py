@@ -77,7 +77,7 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
         works = [name for name, said in answers.items() if said.startswith("answers")]
         return {
             "model": backend.model,
-            "where": config.base_url or config.kind,
+            "where": ", ".join(config.urls) or config.kind,
             **answers,
             "dialect": suits if suits in works or not works else works[0],
             "answers": bool(works),

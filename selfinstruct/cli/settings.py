@@ -50,7 +50,12 @@ BACKEND = [
     Setting(
         "--base-url",
         ("backend", "base_url"),
-        {"metavar": "URL", "help": "A running server: http://localhost:8000/v1; implies --backend openai."},
+        {
+            "multiple": True,
+            "metavar": "URL",
+            "help": "A running server: http://localhost:8000/v1; implies --backend openai. Several times for several"
+            " that serve the same model.",
+        },
     ),
     Setting(
         "--api-key-env",
@@ -73,7 +78,22 @@ BACKEND = [
     Setting(
         "--concurrency",
         ("backend", "concurrency"),
-        {"type": click.IntRange(1), "help": "Requests in flight.  [default: by backend]"},
+        {"type": click.IntRange(1), "help": "Requests in flight at most.  [default: finds itself]"},
+    ),
+    Setting(
+        "--rpm",
+        ("backend", "rpm"),
+        {"type": click.FloatRange(0, min_open=True), "metavar": "N", "help": "Requests a minute at most."},
+    ),
+    Setting(
+        "--tpm",
+        ("backend", "tpm"),
+        {"type": click.FloatRange(0, min_open=True), "metavar": "N", "help": "Tokens a minute at most, in and out."},
+    ),
+    Setting(
+        "--replicas",
+        ("backend", "replicas"),
+        {"type": click.IntRange(1), "help": "vLLM servers to start, each with its share of the GPUs.  [default: 1]"},
     ),
     Setting(
         "--timeout",
@@ -128,6 +148,11 @@ class Given(NamedTuple):
     as_json: bool
     quiet: bool
 
+    @classmethod
+    def taken(cls, parameters: dict[str, Any]) -> Given:
+        """These out of a command's parameters; the flags of settings are left there."""
+        return cls(**{name: parameters.pop(name) for name in cls._fields})
+
 
 def run_options(settings: Iterable[Setting]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The flags of these settings, and around them `--config`, `--set`, `--run` and how it is shown."""
@@ -170,8 +195,8 @@ def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) ->
 
     tree = load(given.config_file) if given.config_file else {}
     for setting in settings:
-        if (value := flags[setting.parameter]) is not None:
-            tree = merge(tree, _nested(setting.place, value))
+        if (value := flags[setting.parameter]) not in (None, ()):
+            tree = merge(tree, _nested(setting.place, list(value) if isinstance(value, tuple) else value))
     for text in given.assignments:
         tree = merge(tree, assignment(text))
     if given.formats:
