@@ -42,6 +42,7 @@ class Forked:
 
     def __init__(self, *arguments: str, before: Before | None = None) -> None:
         descriptor, self._said = tempfile.mkstemp()
+        os.write(descriptor, b"not begun")
         os.close(descriptor)
         self._process = FORKS.Process(target=_perform, args=(arguments, self._said, before))
         self._process.start()
@@ -52,6 +53,11 @@ class Forked:
     def __exit__(self, *_: object) -> None:
         self.kill()
         Path(self._said).unlink()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is the command by now, and no longer what forks it."""
+        return self.said != "not begun"
 
     @property
     def said(self) -> str:
@@ -92,7 +98,7 @@ def performed(*arguments: str, before: Before | None = None, code: int = 0) -> s
 
 
 def _perform(arguments: tuple[str, ...], said: str, before: Before | None) -> None:
-    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     sys.argv = ["selfinstruct", *arguments]

@@ -68,13 +68,17 @@ class Killing:
     def kill(self, *arguments: str, before: Before | None = None) -> None:
         """Start a command, by default the run's own, kill it, and look at what is left."""
         with Forked(*(arguments or self._run.arguments), before=before) as process:
-            if self._rng.random() < 0.4:
-                time.sleep(self._rng.random() * 0.3)
-            else:
-                wanted = len(self._run.server.requests) + self._rng.randrange(12)
-                until(lambda: len(self._run.server.requests) >= wanted or process.poll() is not None)
-                time.sleep(self._rng.random() * 0.06)
+            self.moment(process)
         self.look()
+
+    def moment(self, process: Forked) -> None:
+        """Wait until an instant that chance draws."""
+        if self._rng.random() < 0.4:
+            time.sleep(self._rng.random() * 0.3)
+        else:
+            wanted = len(self._run.server.requests) + self._rng.randrange(12)
+            until(lambda: len(self._run.server.requests) >= wanted or process.poll() is not None)
+            time.sleep(self._rng.random() * 0.06)
 
     def look(self, lost: int = 0) -> None:
         """What the last kill left.

@@ -10,16 +10,14 @@ import signal
 import subprocess
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from tests.crash.forks import Forked, performed
-from tests.crash.killing import answers, is_whole
+from tests.crash.killing import Killing, answers, is_whole
 from tests.processes import Command, environment, model_server, program, until
 from tests.runs import differences
 from tests.server import hang
@@ -30,22 +28,23 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_at_any_moment_of_a_process_loses_no_answer_that_was_asked_for(tmp_path: Path, name: str) -> None:
     """Before it is heard, while it is settled what is in flight, and in the export."""
-    number, rng, codes = signal.Signals[name], Random(name), list[int]()
+    number, codes = signal.Signals[name], list[int]()
     with model_server(latency=0.01) as server:
-        run = Command(server, tmp_path, n=40)
+        run = Command(server, tmp_path, n=60)
+        moments = Killing(run, number)
         for _ in range(16):
             with Forked(*run.arguments) as process:
-                time.sleep(rng.random() * 0.4)
+                until(lambda process=process: process.begun)  # type: ignore[misc]
+                moments.moment(process)
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
                 codes.append(process.wait())
                 assert "Traceback" not in process.said, process.said
                 assert len(server.requests) == answers(run.run), process.said
-        performed(*run.arguments)
-        assert len(server.requests) == answers(run.run)
+        moments.finish()
     assert set(codes) <= {0, 130, -number}
     assert codes.count(130) > 2
-    is_whole(run.run, 40)
+    is_whole(run.run, 60)
 
 
 @contextmanager
