@@ -66,7 +66,7 @@ def test_a_second_signal_ends_the_wait_for_what_is_in_flight(tmp_path: Path) -> 
         assert differences(run.run) == []
 
 
-def test_ctrl_c_while_a_run_begins_asks_for_nothing_that_would_be_lost(
+def test_ctrl_c_while_a_run_begins_plans_nothing_and_asks_for_nothing(
     tmp_path: Path, server: ModelServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = session.begin
@@ -78,6 +78,8 @@ def test_ctrl_c_while_a_run_begins_asks_for_nothing_that_would_be_lost(
     monkeypatch.setattr(session, "begin", interrupted)
     assert say(capsys, *Command(server, tmp_path).arguments).code == 130
     assert not server.requests
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.count("jobs") == 0
 
 
 def test_a_terminal_that_goes_away_loses_nothing(tmp_path: Path) -> None:
