@@ -9,6 +9,7 @@ from random import Random
 from selfinstruct.store.ledger import NAME, Ledger
 from tests.crash.forks import Before, Forked, performed
 from tests.processes import Command, until
+from tests.runs import counts_add_up
 
 
 def settled(run: Path) -> list[tuple[object, ...]]:
@@ -43,10 +44,6 @@ def is_whole(run: Path, tasks: int) -> None:
     with Ledger.open(run) as ledger:
         assert ledger.count("kept", "stage = 'instances'") == tasks
         counts_add_up(ledger)
-
-
-def counts_add_up(ledger: Ledger) -> None:
-    assert ledger.count("drafts") == ledger.count("kept") + ledger.count("drops")
 
 
 class Killing:

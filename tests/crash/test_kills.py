@@ -14,9 +14,9 @@ import pytest
 
 from selfinstruct.store.ledger import Ledger
 from tests.crash.forks import performed
-from tests.crash.killing import Killing, counts_add_up, is_whole
+from tests.crash.killing import Killing, is_whole
 from tests.processes import Command, evolving_server, model_server, until
-from tests.runs import Model, Run, answering, differences
+from tests.runs import Model, Run, answering, counts_add_up, differences
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
