@@ -191,6 +191,11 @@ class Engine:
         """Jobs that may be performed at once, at present."""
         return self._writer.fleet.width
 
+    @property
+    def held_back(self) -> str:
+        """What else holds requests back, for a person (`Fleet.told`)."""
+        return self._writer.fleet.told
+
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace. A second call ends the grace."""
         if self._stopping is not None:

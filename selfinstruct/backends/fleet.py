@@ -29,6 +29,8 @@ PATIENCE = 15 * 60.0
 """Seconds without a single answer, after which a server that only tells us to wait is given up."""
 SOON = 0.0005
 """Seconds that no timer is worth."""
+LONGEST_NAP = 1.0
+"""Seconds after which whoever waits for its instant looks whether it has come closer."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at the queue of a server that tells."""
 CHARACTERS_PER_TOKEN = 4.0
@@ -47,17 +49,21 @@ class Flow:
         self.width = width
         self.pace = pace
         self.circuit = circuit
+        self.gate = asyncio.Lock()
+        """Held by the next request to leave, while it waits for its instant."""
         self.in_flight = 0
         """Requests that have a place: sent, or waiting for their instant."""
         self.sent = 0
         """Requests that are with the server."""
+        self.turns = 0
+        """Places given so far."""
         self.answered_at = now
         self._expected: dict[int | None, float] = {}
         """Tokens of an answer with so much room, on average."""
 
-    def load(self) -> float:
-        """How full it is, from 0 to 1."""
-        return self.in_flight / self.width.limit
+    def load(self) -> tuple[float, int]:
+        """How full it is, from 0 to 1; among equals, how often it has been asked."""
+        return self.in_flight / self.width.limit, self.turns
 
     def has_room(self, now: float) -> bool:
         """Whether a request may be given a place."""
@@ -98,15 +104,12 @@ class Turn:
     async def come(self) -> Self:
         """Wait for the instant at which it may be sent."""
         fleet, flow, pace = self._fleet, self._flow, self._flow.pace
-        while True:
-            now, holds = fleet.clock(), pace.holds
-            at = pace.take(now, self._expected, flow.width.limit, fleet.rng.random())
-            if at > now + SOON:
-                await fleet.sleep(at - now)
-            if pace.holds == holds:
-                break
-        self._sent_at = fleet.clock()
-        pace.sent(self._sent_at)
+        async with flow.gate:
+            while (wait := pace.wait(fleet.clock(), flow.width.limit)) > SOON:
+                # What is known may be another in a moment.
+                await fleet.sleep(min(wait, LONGEST_NAP))
+            self._sent_at = fleet.clock()
+            pace.sent(self._sent_at, self._expected)
         flow.sent += 1
         return self
 
@@ -114,7 +117,7 @@ class Turn:
         """The server answered."""
         flow, now = self._flow, self._fleet.clock()
         if flow.telling and (limits := flow.telling.limits):
-            flow.pace.heard(limits, flow.sent)
+            flow.pace.heard(limits, flow.sent, now)
         tokens = flow.took(self._request, answer)
         flow.pace.answered(self._sent_at, now, self._expected, tokens)
         flow.width.answered(self._sent_at, now, answer.completion_tokens, flow.sent)
@@ -163,7 +166,6 @@ class Fleet:
         flows: one for each server.
         clock: seconds that never run backwards.
         sleep: waits that many seconds.
-        rng: source of the spread between requests that return.
     """
 
     def __init__(
@@ -172,12 +174,10 @@ class Fleet:
         *,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
-        rng: random.Random | None = None,
     ) -> None:
         self.flows = flows
         self.clock = clock
         self.sleep = sleep
-        self.rng = rng or random.Random()
         self.given_up = ""
         """Why no server is asked any more; "" while one is."""
         self._waiting: deque[asyncio.Future[Flow]] = deque()
@@ -202,12 +202,20 @@ class Fleet:
             Flow(one, Width(max(1, most // share), steady=steady), Pace(rpm, tpm), Circuit(rng), clock())
             for one in backends
         ]
-        return cls(flows, clock=clock, sleep=sleep, rng=rng)
+        return cls(flows, clock=clock, sleep=sleep)
 
     @property
     def width(self) -> int:
         """Requests that may be with all servers together; at least one, even while none is there."""
         return max(1, sum(flow.width.limit for flow in self.flows if flow.circuit.opens_at is None))
+
+    @property
+    def told(self) -> str:
+        """What holds requests back beside their number, for a person; "" where nothing does."""
+        away = sum(flow.circuit.opens_at is not None for flow in self.flows)
+        rates = [rate for flow in self.flows if (rate := flow.pace.rate) is not None]
+        parts = [f"{away} of {len(self.flows)} servers away" if len(self.flows) > 1 else "server away"] if away else []
+        return ", ".join([*parts, *([f"{sum(rates):,.3g}/s at most"] if rates else [])])
 
     @property
     def tells_queues(self) -> bool:
@@ -279,6 +287,7 @@ class Fleet:
 
     def _place(self, flow: Flow) -> Flow:
         flow.in_flight += 1
+        flow.turns += 1
         flow.circuit.sent()
         return flow
 

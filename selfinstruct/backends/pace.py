@@ -1,6 +1,6 @@
 """How fast requests leave for one server: within what we were told, what it tells, and what its refusals teach.
 
-Requests leave evenly (a generic cell rate algorithm), at the lowest of
+Requests leave one by one and evenly (a leaky bucket), at the lowest of
 
     the caps       requests and tokens a minute, from the configuration
     the headers    what remains until it is reset, as `x-ratelimit-*` headers have it, once it becomes little
@@ -34,7 +34,7 @@ BOLDER = 1.0
 BOLDNESS = 0.25
 """How much faster a first test is; doubles each time that nothing happens."""
 CREDIT = 0.02
-"""Seconds by which a request may leave early when those before it left late."""
+"""Seconds of a rate that may leave at once, when those before left late."""
 BREATH = 500.0
 """Requests a second that leave without any reason to be slower, where so many are out at all."""
 LEAST_TOLD = 10.0
@@ -45,25 +45,22 @@ HISTORY = 60.0
 """Seconds of answers that lessons are drawn from."""
 
 
-class Cells:
-    """Instants at a rate: `take` reserves the next one."""
+class Bucket:
+    """What left lately, leaking out at a rate that may change at any moment; more may leave when it is empty."""
 
     def __init__(self) -> None:
-        self._due = 0.0
+        self.level = 0.0
+        self._at = 0.0
 
-    def take(self, now: float, units: float, rate: float, credit: float = CREDIT) -> float:
-        """The instant at which so many units may leave, at so many a second."""
-        at = max(self._due, now - credit)
-        self._due = at + units / rate
-        return at
+    def fill(self, level: float, now: float) -> None:
+        """So much has left by now."""
+        self.level, self._at = level, now
 
-    def put_back(self, units: float, rate: float) -> None:
-        """Fewer units left than were taken; more, where negative."""
-        self._due -= units / rate
-
-    def hold(self, until: float) -> None:
-        """Nothing before; what was reserved is void."""
-        self._due = until
+    def wait(self, now: float, rate: float, credit: float = CREDIT) -> float:
+        """Seconds until it is as good as empty, at so many a second."""
+        self.level = max(0.0, self.level - rate * (now - self._at))
+        self._at = now
+        return max(0.0, self.level / rate - credit)
 
 
 class Pace:
@@ -82,18 +79,15 @@ class Pace:
         self._seconds = 0.0
         """That an answer takes, lately; and tokens, prompt and answer together."""
         self._each = 0.0
-        self._requests, self._tokens, self._breaths = Cells(), Cells(), Cells()
+        self._requests, self._tokens, self._breaths = Bucket(), Bucket(), Bucket()
         self._sent: deque[tuple[float, int]] = deque()
         """Requests that left, by twentieth of a second."""
         self._lesson = 0, 1.0
         """Requests that the server took before it refused one, and the seconds in which it did."""
-        self._pause = 0.0
         self._strikes = 0
         self._quiet = QUIET
         self._boldness = 0.0
         self._test_at = float("inf")
-        self.holds = 0
-        """How often the server asked for fewer; what was reserved before the last time is void."""
         self._held_at = float("-inf")
         self._held_until = float("-inf")
 
@@ -102,27 +96,27 @@ class Pace:
         """Whether it matters how many tokens a request takes."""
         return self._caps[1] is not None or self._told[1] is not None
 
-    def take(self, now: float, tokens: float, width: int, spread: float) -> float:
-        """The instant at which a request may leave; reserved for it, until `holds` rises.
+    @property
+    def rate(self) -> float | None:
+        """Requests a second that may leave, where that is known."""
+        return self._rate(0)
 
-        Args:
-            tokens: that it is expected to take, prompt and answer together.
-            width: requests that may be out at once.
-            spread: number from 0 to 1, so that requests which return from a pause do not all come at once.
-        """
-        at = now
+    def wait(self, now: float, width: int) -> float:
+        """Seconds until the next request may leave, as far as is known now; so many may be out at once."""
+        wait = self._held_until - now
         if rate := self._rate(0):
-            at = self._requests.take(now, 1.0, rate)
-        elif self._held_until > now:
-            at = self._held_until + spread * self._pause / 4
+            wait = max(wait, self._requests.wait(now, rate))
         elif self._seconds:
-            at = self._breaths.take(now, 1.0, max(2 * width / self._seconds, BREATH), credit=0.0)
+            wait = max(wait, self._breaths.wait(now, max(2 * width / self._seconds, BREATH), credit=0.0))
         if rate := self._rate(1):
-            at = max(at, self._tokens.take(now, tokens, rate))
-        return max(at, self._held_until)
+            wait = max(wait, self._tokens.wait(now, rate))
+        return wait
 
-    def sent(self, now: float) -> None:
-        """A request leaves."""
+    def sent(self, now: float, tokens: float) -> None:
+        """A request leaves, which is expected to take so many tokens, prompt and answer together."""
+        self._requests.level += 1
+        self._breaths.level += 1
+        self._tokens.level += tokens
         if self._sent and now - self._sent[-1][0] < 0.05:
             self._sent[-1] = self._sent[-1][0], self._sent[-1][1] + 1
         else:
@@ -136,23 +130,22 @@ class Pace:
             self._strikes = 0
         self._seconds += 0.1 * (now - sent_at - self._seconds) if self._seconds else now - sent_at
         self._each += 0.1 * (tokens - self._each)
-        if rate := self._rate(1):
-            self._tokens.put_back(expected - tokens, rate)
+        self._tokens.level += tokens - expected
         if now >= self._test_at and self._learnt:
             self._boldness = min(1.0, 2 * self._boldness or BOLDNESS)
             self._learnt *= 1 + self._boldness
             self._test_at = now + BOLDER
 
-    def heard(self, limits: Limits, out: int) -> None:
+    def heard(self, limits: Limits, out: int, now: float) -> None:
         """What the headers of an answer say, while so many requests are out, which they may not know of."""
-        before = self._told[0]
+        unknown = self._rate(0) is None
         self._told = (
             self._spread(0, limits.requests, limits.requests_reset, out),
             self._spread(1, limits.tokens, limits.tokens_reset, out * self._each),
         )
-        if before is None and self._told[0] is not None and self._sent:
-            # What has left already counts.
-            self._requests.hold(self._sent[0][0] + sum(count for _, count in self._sent) / self._told[0])
+        if unknown and self._told[0] is not None:
+            # What leaked out at no known rate had left all the same.
+            self._requests.fill(self._left_within(now, min(self._longest[0], SHORT)), now)
 
     def _spread(self, which: int, left: float | None, reset: float, out: float) -> float | None:
         """A rate at which what is left lasts until there is more; None while that is much."""
@@ -172,26 +165,25 @@ class Pace:
         if news:
             self._strikes += 1
             self._look_back(now, retry_after or 0.0)
-            self.holds += 1
             self._held_at = now
+            self._requests.level = self._tokens.level = 0.0
         self._learn()
-        self._pause = doubled(self._strikes) if retry_after is None else retry_after
-        self._held_until = max(self._held_until, now + self._pause)
-        if news:
-            # Once only: those that come later may have reserved anew by then.
-            self._requests.hold(self._held_until)
-            self._tokens.hold(self._held_until)
+        pause = doubled(self._strikes) if retry_after is None else retry_after
+        self._held_until = max(self._held_until, now + pause)
         return news
 
     def _look_back(self, now: float, wait: float) -> None:
         """How much the server took in its window before this refusal, as far as we can know the window."""
         window = 1.0 if wait <= SHORT else HISTORY
-        taken = sum(count for at, count in self._sent if at > now - window)
         began = self._sent[0][0] if self._sent else now
-        self._lesson = taken, max(1.0, min(window, now - began + wait))
+        self._lesson = self._left_within(now, window), max(1.0, min(window, now - began + wait))
         if self._boldness:
             self._quiet = min(LONGEST_QUIET, 2 * self._quiet)
         self._boldness, self._test_at = 0.0, now + wait + self._quiet
+
+    def _left_within(self, now: float, seconds: float) -> int:
+        """Requests that left in the last seconds."""
+        return sum(count for at, count in self._sent if at > now - seconds)
 
     def _learn(self) -> None:
         """The lesson, once more request of those that seemed taken is known to be refused."""

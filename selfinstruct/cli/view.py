@@ -336,7 +336,8 @@ class Panel(Quiet):
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))
-        grid.add_row("in flight", f"{p.engine.in_flight} of {p.engine.width}{failures}{faults}")
+        held = f", {p.engine.held_back}" if p.engine.held_back else ""
+        grid.add_row("in flight", f"{p.engine.in_flight} of {p.engine.width}{held}{failures}{faults}")
         tokens = f"{p.prompt_tokens:,} in, {p.completion_tokens:,} out, {p.tokens_per_second:.0f}/s"
         grid.add_row("tokens", f"{tokens} · {told(p.cost)} · {duration(time.monotonic() - p.began)}")
         grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))

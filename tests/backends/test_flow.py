@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selfinstruct.backends import pauses
 from selfinstruct.backends.base import Limits, Queue
 from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.pace import Pace, limits_of, seconds_of
+from selfinstruct.backends.pace import CREDIT, Pace, limits_of, seconds_of
 from selfinstruct.backends.retry import ask
 from selfinstruct.backends.width import START, Width
 from selfinstruct.config import BackendConfig
@@ -224,11 +224,11 @@ async def test_a_cap_that_was_told_is_kept_from_the_first_request_on(cap: dict[s
 @given(remaining=st.integers(0, 250), out=st.integers(0, 64), reset=st.floats(2.1, 100))
 def test_what_the_headers_leave_lasts_until_there_is_more(remaining: int, out: int, reset: float) -> None:
     pace = Pace()
-    pace.heard(Limits(1000.0, reset), 0)
-    pace.heard(Limits(float(remaining), reset), out)
-    instants = [pace.take(1000.0, 0, 64, 0.0) for _ in range(5)]
-    expected = reset / max(remaining - out, 0.5)
-    assert instants[-1] - instants[0] == pytest.approx(4 * expected, rel=1e-3)
+    pace.heard(Limits(1000.0, reset), 0, 1000.0)
+    pace.heard(Limits(float(remaining), reset), out, 1000.0)
+    for _ in range(5):
+        pace.sent(1000.0, 0)
+    assert pace.wait(1000.0, 64) == pytest.approx(max(0.0, 5 * reset / max(remaining - out, 0.5) - CREDIT))
 
 
 @pytest.mark.parametrize(
