@@ -27,7 +27,7 @@ ILLS: dict[str, tuple[float, Reply]] = {
     "hangs": (0.01, hang()),
 }
 """What goes wrong, by name: for which share of requests, and what is answered."""
-SLOWNESS: dict[str, tuple[float, Reply]] = {"slow": (0.04, trickle(0.05)), "fast": (0.2, trickle(0.0005))}
+SLOWNESS: dict[str, tuple[float, Reply]] = {"slow": (0.04, trickle(0.1)), "fast": (0.2, trickle(0.0005))}
 """Answers byte by byte: for longer than the timeout of the tests, and not for so long."""
 
 

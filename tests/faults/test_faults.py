@@ -108,7 +108,7 @@ def test_with_attempts_enough_a_server_with_every_ill_costs_no_job(tmp_path: Pat
 def test_an_answer_that_trickles_is_an_answer_unless_it_takes_longer_than_the_timeout(tmp_path: Path) -> None:
     fates = Fates(answer, SLOWNESS)
     with ModelServer(answer=fates) as server:
-        run = Command(server, tmp_path, "--timeout", "2", concurrency=16, n=40)
+        run = Command(server, tmp_path, "--timeout", "4", concurrency=16, n=40)
         assert run.finish().returncode == 0
         is_accounted_for(run, 40)
         Accounts(run.run, server).balance()
