@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from selfinstruct.config import (
+    BATCH,
     MAY_CHANGE,
     ORDERED,
     SLOTS,
@@ -145,9 +146,7 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     filled = {
         "n": config.n or module.TARGET,
         "recipe": _filled(config.recipe),
-        "window": (config.window or 8 * (backend.concurrency or SLOTS.get(backend.kind, ORDERED)))
-        if config.ordered
-        else None,
+        "window": (config.window or _window(backend)) if config.ordered else None,
         "backend": _resolved(backend, dialect),
         "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
         "filters": _filters(config, seeds),
@@ -163,10 +162,20 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
         raise ConfigError(
             f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
         )
+    if backend.batch and backend.kind == "vllm" and not backend.base_url and dialect == "completion":
+        raise ConfigError(
+            f"backend.batch: vLLM runs files of chats only, but {name} takes completions; add --dialect chat, or leave "
+            "batch out"
+        )
     return config.model_copy(update=filled)
 
 
 _ASKED: dict[Dialect, str] = {"chat": "is asked in chat", "completion": "takes completions"}
+
+
+def _window(backend: BackendConfig) -> int:
+    """Jobs that an ordered run may be ahead, where nothing is said."""
+    return 8 * (backend.concurrency or (BATCH if backend.batch else SLOTS.get(backend.kind, ORDERED)))
 
 
 def _filled(recipe: RecipeConfig) -> RecipeConfig:

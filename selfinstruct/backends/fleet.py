@@ -41,10 +41,18 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Flow:
-    """One server as the fleet sees it."""
+    """One server as the fleet sees it.
 
-    def __init__(self, backend: Backend, width: Width, pace: Pace, circuit: Circuit, now: float) -> None:
+    Args:
+        live: it answers requests one by one; otherwise they are gathered into files, and neither a pace nor a failed
+            line says anything of how much it bears.
+    """
+
+    def __init__(
+        self, backend: Backend, width: Width, pace: Pace, circuit: Circuit, now: float, *, live: bool = True
+    ) -> None:
         self.backend = backend
+        self.live = live
         self.telling = backend if isinstance(backend, Telling) else None
         self.width = width
         self.pace = pace
@@ -105,7 +113,7 @@ class Turn:
         """Wait for the instant at which it may be sent."""
         fleet, flow, pace = self._fleet, self._flow, self._flow.pace
         async with flow.gate:
-            while (wait := pace.wait(fleet.clock(), flow.width.limit)) > SOON:
+            while flow.live and (wait := pace.wait(fleet.clock(), flow.width.limit)) > SOON:
                 # What is known may be another in a moment.
                 await fleet.sleep(min(wait, LONGEST_NAP))
             self._sent_at = fleet.clock()
@@ -126,7 +134,7 @@ class Turn:
     def failed(self, fault: Fault) -> None:
         """The attempt brought no answer."""
         flow, now = self._flow, self._fleet.clock()
-        if isinstance(fault, Refused):
+        if isinstance(fault, Refused) or not flow.live:
             self._was_heard(now)
         elif isinstance(fault, RateLimited):
             if flow.pace.refused(self._sent_at, now, fault.retry_after):
@@ -199,7 +207,14 @@ class Fleet:
         most, steady = widest(config)
         rpm, tpm = (cap and cap / share for cap in (config.rpm, config.tpm))
         flows = [
-            Flow(one, Width(max(1, most // share), steady=steady), Pace(rpm, tpm), Circuit(rng), clock())
+            Flow(
+                one,
+                Width(max(1, most // share), steady=steady),
+                Pace(rpm, tpm),
+                Circuit(rng),
+                clock(),
+                live=not config.batch,
+            )
             for one in backends
         ]
         return cls(flows, clock=clock, sleep=sleep)

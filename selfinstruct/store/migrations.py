@@ -177,7 +177,57 @@ CREATE TABLE reviews (
 CREATE INDEX reviews_draft ON reviews (draft)
 """
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger, m002_reviews)
+
+def m003_meter(db: sqlite3.Connection) -> None:
+    """What was asked of each who is asked, counted as it is sent; filled from the answers and faults there are.
+
+    Of older ledgers it cannot be known what went unanswered, nor for how long they worked.
+    """
+    for statement in (*_METER.split(";\n\n"), *_FILLED.split(";\n\n")):
+        db.execute(statement)
+
+
+_METER = """
+-- Who was asked: the writer, or a judge of the run's own.
+ALTER TABLE answers ADD COLUMN role TEXT NOT NULL DEFAULT 'writer';
+
+DROP VIEW spend;
+
+CREATE VIEW spend AS
+SELECT j.stage, a.role, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
+       sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
+FROM answers a JOIN jobs j ON j.number = a.job GROUP BY j.stage, a.role, a.model;
+
+-- What all attempts took, over all sessions, those that went unanswered among them: a row for each role. Budgets are
+-- held against it. An attempt is counted in the columns in_flight before it is sent, by what it may take at most; where
+-- a run was killed that counts as spent. seconds: of working time; those of both rows are the run's.
+CREATE TABLE meter (
+    role TEXT PRIMARY KEY,
+    requests INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    requests_in_flight INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens_in_flight INTEGER NOT NULL DEFAULT 0,
+    completion_tokens_in_flight INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID
+"""
+_FILLED = """
+UPDATE answers SET role = 'judge' WHERE EXISTS (SELECT 1 FROM run WHERE key = 'judge')
+AND json_extract(request, '$.model') = (SELECT value FROM run WHERE key = 'judge')
+AND json_extract(request, '$.model') <> (SELECT value FROM run WHERE key = 'model');
+
+INSERT INTO meter (role) VALUES ('writer'), ('judge');
+
+UPDATE meter SET (requests, prompt_tokens, cached_tokens, completion_tokens) =
+(SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(completion_tokens), 0)
+ FROM answers a WHERE a.role = meter.role);
+
+UPDATE meter SET requests = requests + (SELECT count(*) FROM faults) WHERE role = 'writer'
+"""
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger, m002_reviews, m003_meter)
 
 
 def version(db: sqlite3.Connection) -> int:
