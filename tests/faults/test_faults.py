@@ -152,6 +152,27 @@ def test_a_run_under_a_cap_of_requests_a_minute_keeps_to_it_whatever_the_server_
         assert last - first > 0.8 * 30 / 15, "thirty requests come in two seconds, give or take a little"
 
 
+def test_a_budget_of_requests_is_never_exceeded_at_a_server_with_every_ill_though_the_run_is_killed(
+    tmp_path: Path,
+) -> None:
+    with ModelServer(answer=Fates(answer, ILLS), latency=0.02) as server:
+        run = Command(server, tmp_path, "--timeout", "1", "--max-requests", "150", concurrency=16, n=150)
+        with run.started(asked=60) as process:
+            process.kill()
+        until(lambda: server._now == 0)
+        done = run.finish()
+        assert done.returncode in (0, 1), done.stderr
+        assert "budget of 150 requests reached" in done.stderr
+        # What was in flight at the kill is counted as sent, and may not have been.
+        assert 150 - 2 * run.concurrency <= len(server.requests) <= 150
+        asked = len(server.requests)
+        assert "budget of 150 requests" in run.finish().stderr
+        assert len(server.requests) == asked
+        run.arguments += ["--max-requests", "9999"]
+        run.finish()
+        is_accounted_for(run, 150)
+
+
 # -- servers that go away ---------------------------------------------------------------------------------------------
 
 
