@@ -83,7 +83,7 @@ class Command:
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A command's end."""
     return subprocess.run(
-        [*program(), *arguments], env=environment(), capture_output=True, text=True, timeout=120, check=False
+        [*program(), *arguments], env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -81,7 +81,7 @@ class Forked:
         """The exit code, or less than 0 the signal that it died of; None while it lives."""
         return self._process.exitcode
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         """The same, once it has ended."""
         self._process.join(seconds)
         code = self._process.exitcode

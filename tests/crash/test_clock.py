@@ -16,7 +16,7 @@ from tests.crash.killing import Killing, is_whole
 from tests.processes import Command, model_server
 from tests.server import error, hang
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 DAY = 86_400.0
 

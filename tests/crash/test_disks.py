@@ -18,7 +18,7 @@ from tests.processes import Command, model_server, program
 from tests.server import text
 from tests.test_processes import mounted, mounts, says_much
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
 def refused(*arguments: str, room: int) -> str:

@@ -21,7 +21,7 @@ from tests.processes import Command, model_server, until
 from tests.runs import differences
 from tests.server import ModelServer, error
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
 def finished(server: ModelServer, folder: Path, *flags: str, n: int) -> Command:

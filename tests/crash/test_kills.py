@@ -18,7 +18,7 @@ from tests.crash.killing import Killing, is_whole
 from tests.processes import Command, evolving_server, model_server, until
 from tests.runs import Model, Run, answering, counts_add_up, differences
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 KILLS = 50
 TASKS = 150

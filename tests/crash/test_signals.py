@@ -22,7 +22,7 @@ from tests.processes import Command, environment, model_server, program, until
 from tests.runs import differences
 from tests.server import hang
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -20,7 +20,7 @@ from tests.processes import Command, answer, command, until
 from tests.runs import counts_add_up, differences, evolves
 from tests.server import Body, ModelServer, Reply, error, rate_limited
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 FEW = ("--timeout", "1", "--set", "backend.attempts=2")
 """So few attempts that some jobs fail."""
