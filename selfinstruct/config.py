@@ -71,6 +71,12 @@ class BackendConfig(Section):
     """File of answers for `scripted`."""
     extra: dict[str, JsonValue] = {}
     """Fields added to the body of every request, such as `top_k = 20`."""
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of prompts, with `price_out`; None takes the list price, where there is one."""
+    price_out: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of answers, with `price_in`."""
+    price_cached: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of prompts that the server has cached; None: as `price_in`."""
 
     @field_validator("base_url", mode="after")
     @classmethod
@@ -99,6 +105,10 @@ class BackendConfig(Section):
             raise ValueError("`replicas` are servers that we start: kind `vllm`, without a `base_url`")
         if self.batch and (self.replicas > 1 or len(self.urls) > 1):
             raise ValueError("`batch` takes one server: name one `base_url`, and no `replicas`")
+        if (self.price_in is None) != (self.price_out is None) or (
+            self.price_cached is not None and self.price_in is None
+        ):
+            raise ValueError("prices are told together: `price_in` and `price_out`")
         return self
 
 
@@ -143,6 +153,19 @@ class ExportConfig(Section):
         raise ValueError(f"{value!r:.20} is neither a share between 0 and 1 nor a count of rows; write 0.1, or 500")
 
 
+class BudgetConfig(Section):
+    """What a run may take at most, over all attempts and however often it is continued."""
+
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """US dollars, at the prices of docs/budgets.md."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens, in and out together."""
+    requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests sent, each attempt counted."""
+    time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds of work, the time between its sessions left out."""
+
+
 class RunConfig(Section):
     """Everything a run is told; what lies resolved in its folder."""
 
@@ -169,6 +192,7 @@ class RunConfig(Section):
     unless it has a `kind` or `base_url` of its own."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
+    budget: BudgetConfig = BudgetConfig()
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
@@ -184,16 +208,16 @@ SEQUENCES = 256
 """Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
 ORDERED = 64
 """Requests in flight that the window of an ordered run is meant for, where nothing is said."""
-BATCH = 50_000
-"""Requests in flight at most with `batch`, where nothing is said: as many as one file holds."""
+BATCH = 20_000
+"""Requests in flight at most with `batch`, where nothing is said: each job that waits takes some 25 kB of memory."""
 MOST = 1024
 """Requests in flight at most, where their number finds itself and nothing is said."""
 
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience",
+    "n", "formats", "export", "patience", "budget",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
         "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts",
-        "server_args", "context", "script")),
+        "server_args", "context", "script", "price_in", "price_out", "price_cached")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 
@@ -203,6 +227,9 @@ _COMPLETION_MODELS = re.compile(
 )
 # Instruct models that do better with a document to continue (docs/lab.md has the figures).
 _BETTER_AS_COMPLETION = re.compile(r"smollm2?-(135|360)m", re.IGNORECASE)
+
+
+_PRICES = {"price_in", "price_out", "price_cached"}
 
 
 def judge_of(config: RunConfig) -> BackendConfig | None:
@@ -216,7 +243,8 @@ def judge_of(config: RunConfig) -> BackendConfig | None:
     told = config.judge.model_dump(exclude_unset=True)
     judge = config.judge
     if not {"kind", "base_url", "script"} & told.keys():
-        writer = config.backend.model_dump(exclude={"dialect", "structured", "extra"})
+        own = {"dialect", "structured", "extra"} | (_PRICES if "model" in told else set())
+        writer = config.backend.model_dump(exclude=own)
         judge = build(BackendConfig, merge(writer, told), where="judge")
     if judge.kind == "vllm" and not judge.base_url:
         raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")

@@ -30,17 +30,19 @@ from pydantic import JsonValue
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.retry import Complete, ask
+from selfinstruct.budget import Purse, What
 from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
-from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
+from selfinstruct.prices import known
+from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Role, Sampling
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text import storable
 
-Ending = Literal["complete", "interrupted", "exhausted", "barren", "failing"]
-"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; nothing more can be
-planned; too many jobs in a row kept nothing, or failed."""
+Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
+"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
+nothing more can be planned; too many jobs in a row kept nothing, or failed."""
 
 
 class Planned(NamedTuple):
@@ -153,10 +155,11 @@ class Engine:
         config = state.config.backend
         self._ledger = ledger
         self._roles = Roles.of(state.config, model, judge.model if judge else None)
-        self._writer = self._judge = Door(Fleet.of(backend, config), config.attempts)
+        self._writer = self._judge = Door("writer", Fleet.of(backend, config), config.attempts)
         if judge is not None:
             other = state.config.judge or config
-            self._judge = Door(Fleet.of(judge, other), other.attempts)
+            self._judge = Door("judge", Fleet.of(judge, other), other.attempts)
+        self.purse = _purse(ledger, state.config, model, judge.model if judge else None, self._reach)
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -180,6 +183,8 @@ class Engine:
         """Jobs that failed in a row, since the engine was made: whoever runs it again has seen to what failed."""
         self._last_failure = ""
         self._stopping: Ending | None = None
+        self._reached = ""
+        """Which budget is reached, for a person."""
 
     @property
     def in_flight(self) -> int:
@@ -203,6 +208,14 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
+    def _reach(self, what: What, message: str) -> None:
+        """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
+        takes; where the time is up, for its grace."""
+        if self._stopping is None:
+            self._stopping, self._reached = "budget", message
+            self._grace = self._grace if what == "time" else float("inf")
+        self._events.put_nowait(Ended("budget", self.state.tasks))
+
     async def run(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as it happens; the last event is `Ended`.
 
@@ -215,6 +228,8 @@ class Engine:
                 self._enqueue(stored.job)
         fleets = {self._writer.fleet, self._judge.fleet}
         watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
+        end: tuple[str, str] | None = None
+        self.purse.open()
         try:
             async for event in self._work():
                 yield event
@@ -225,8 +240,10 @@ class Engine:
             ending = self._ending() or "exhausted"
             if ending == "exhausted" and self.state.target is None and not self.retry_only:
                 ending = "complete"
-            yield Ended(ending, self.state.tasks, self._explain(ending))
-        except EndpointError:
+            end = ending, self._explain(ending)
+            yield Ended(ending, self.state.tasks, end[1])
+        except EndpointError as error:
+            end = "refused", str(error)
             # Others may be in flight that were sent while all was well.
             self._stopping = "interrupted"
             async for event in self._drain():
@@ -236,6 +253,9 @@ class Engine:
             await self._cancel(watches)
             for fleet in fleets:
                 fleet.close()
+            self.purse.close()
+            if end is not None:
+                self.purse.end(*end)
 
     async def _work(self) -> AsyncIterator[Event]:
         for planned in self._plan_and_start():
@@ -273,7 +293,7 @@ class Engine:
         if ending == "barren":
             jobs = f"the last {self.state.barren} jobs kept nothing"
             return f"{jobs}; `selfinstruct drops` tells why, --set patience=… allows more"
-        return ""
+        return self._reached if ending == "budget" else ""
 
     def _plan_and_start(self) -> Iterator[Planned]:
         while (job := self._plan()) is not None:
@@ -342,21 +362,21 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            asked = request.model_copy(update={"key": key})
-            completion = await self._ask(job, asked, key, self._judge if judge else self._writer)
-            seconds = time.monotonic() - began
-            self._ledger.answer(key, job.number, nth, text, completion, seconds)
+            door = self._judge if judge else self._writer
+            completion = await self._ask(job, request.model_copy(update={"key": key}), key, door)
+            seconds, counts = time.monotonic() - began, self.purse.due()
+            self._ledger.answer(key, job.number, nth, text, completion, seconds, role=door.role, counts=counts)
             self._events.put_nowait(Answered(job, completion, seconds))
         return completion
 
     async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
         def on_fault(fault: Fault, attempt: int) -> None:
             if not isinstance(fault, Refused):
-                self._ledger.fault(key, job.number, attempt, fault)
+                self._ledger.fault(key, job.number, attempt, fault, self.purse.due())
             self._events.put_nowait(Faulted(job, fault, attempt))
 
         def send(complete: Complete, request: Request) -> Awaitable[Completion]:
-            return self._complete(job, request, complete)
+            return self._complete(job, request, complete, door.role)
 
         try:
             completion = await ask(door.fleet, request, attempts=door.attempts, on_fault=on_fault, send=send)
@@ -367,16 +387,25 @@ class Engine:
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
         return completion.model_copy(update={name: storable(text) for name, text in said.items()})
 
-    async def _complete(self, job: Job, request: Request, complete: Complete) -> Completion:
-        """One attempt at one request."""
+    async def _complete(self, job: Job, request: Request, complete: Complete, role: Role) -> Completion:
+        """One attempt at one request, as soon as the budget has room for it."""
+        # A run that has ended since the job was started: it stays planned, with the answers that it has.
+        charge = await self.purse.admit(role, request) if self._wanted(job) else None
+        if charge is None:
+            raise asyncio.CancelledError
         if not self._wanted(job):
-            # The run has ended since the job was started: it stays planned, with the answers that it has.
+            self.purse.unsent(charge)
             raise asyncio.CancelledError
         self._asking += 1
         try:
-            return await complete(request)
+            completion = await complete(request)
+        except BaseException as error:
+            self.purse.failed(charge, error)
+            raise
         finally:
             self._asking -= 1
+        self.purse.answered(charge, completion)
+        return completion
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
@@ -406,11 +435,11 @@ class Engine:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
         are stored, and it is settled when the run goes further."""
         if self._window is None:
-            if self._ending() in (None, "interrupted"):
+            if self._ending() in (None, "interrupted", "budget"):
                 yield arrived
             return
         self._held[arrived.job.number] = arrived
-        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted"):
+        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted", "budget"):
             yield self._held.pop(self._turns.popleft())
 
     def _settle(self, arrived: Arrived) -> Event:
@@ -458,8 +487,25 @@ class Engine:
 class Door(NamedTuple):
     """The servers of a role, and how often each of their requests is tried."""
 
+    role: Role
     fleet: Fleet
     attempts: int
+
+
+def _purse(
+    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[What, str], None]
+) -> Purse:
+    """The purse of a run.
+
+    Raises:
+        ConfigError: its budget has a cost, and the price of a model is not known.
+    """
+    prices = {} if config.budget.cost is None else known(config, model, judge)
+    batches: dict[Role, bool] = {
+        "writer": config.backend.batch, "judge": config.judge is not None and config.judge.batch,
+    }  # fmt: skip
+    resumed = [role for role, batch in batches.items() if batch]
+    return Purse(ledger, config.budget, prices, on_reached=on_reached, resumed=resumed)
 
 
 Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]

@@ -7,7 +7,8 @@ them, each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from operator import add, ge, sub
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -130,6 +131,36 @@ class Completion(Record):
     """Prompt tokens that the server took from its prefix cache."""
     refused: str | None = None
     """The kind of refusal when the server will never answer this request; `text` is then its message."""
+
+
+Role = Literal["writer", "judge"]
+"""Who is asked; where a run has no judge of its own, the writer judges too."""
+
+
+class Usage(NamedTuple):
+    """What was sent, and what it took in tokens; cached ones are among those of the prompts."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """In and out together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(*map(add, self, other))
+
+    def minus(self, other: Usage) -> Usage:
+        """Without the other."""
+        return Usage(*map(sub, self, other))
+
+    def covers(self, other: Usage) -> bool:
+        """Whether it is no less in anything."""
+        return all(map(ge, self, other))
 
 
 class Plan(NamedTuple):

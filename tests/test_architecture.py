@@ -13,11 +13,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
-    ("errors", "records", "text", "harmless", "languages"),
+    ("errors", "records", "packed", "text", "harmless", "languages"),
     ("config", "conversations", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
-    ("runs", "engine", "replay", "dedup", "card", "hub", "report", "review"),
+    ("runs", "engine", "budget", "replay", "dedup", "card", "hub", "report", "review"),
     ("cli",),
 ]
 """The parts from the ground up; those of one layer may import one another only where `NEIGHBOURS` does not forbid."""

@@ -7,27 +7,89 @@ follow    what follows from a job once it is settled: pure
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 from pydantic import JsonValue, model_validator
 
 from selfinstruct.config import Dialect, RunConfig, Section
 from selfinstruct.errors import Refused
+from selfinstruct.packed import Packed
 from selfinstruct.prompts import Prompt
-from selfinstruct.records import Completion, Draft, Generate, Job, Outcome, Plan, Reason, Sample, Sampling, Seed
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Generate,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Reason,
+    Sample,
+    Sampling,
+    Seed,
+)
+
+
+class Kept(Sequence[Sample]):
+    """Kept ones in the order in which they joined, held as what a prompt may show: without `meta` and `parent`.
+
+    Built anew at each look, for of hundreds of thousands a prompt shows a few.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._ids, self._instructions, self._instances = Packed(), Packed(), Packed()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def append(self, sample: Sample) -> None:
+        """Add one that joins."""
+        instances = [[instance.input, instance.output] for instance in sample.instances]
+        self._ids.append(sample.id)
+        self._instructions.append(sample.instruction)
+        self._instances.append(json.dumps(instances) if instances else "")
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        instances = json.loads(self._instances[place] or "[]")
+        return Sample(
+            id=self._ids[place],
+            stage=self._stage,
+            instruction=self._instructions[place],
+            instances=tuple(Instance(input=given, output=made) for given, made in instances),
+        )
 
 
 class Pool:
-    """Seeds and the kept instructions, in the order in which they joined; what is sampled from."""
+    """Seeds and the kept instructions, in the order in which they joined; what is sampled from.
 
-    def __init__(self, seeds: Sequence[Seed]) -> None:
+    Args:
+        stage: of the samples that join.
+        shows_kept: as `Recipe.shows_kept`.
+    """
+
+    def __init__(self, seeds: Sequence[Seed], stage: str = "", *, shows_kept: bool = True) -> None:
         self.seeds = seeds
-        self.kept: list[Sample] = []
+        self.kept = Kept(stage)
+        """None where no prompt shows any."""
         self.planned = 0
         """Jobs planned from it so far: where a recipe that goes through its seeds once has come to."""
+        self._shows_kept = shows_kept
+
+    def join(self, sample: Sample) -> None:
+        """Take in a sample that was kept."""
+        if self._shows_kept:
+            self.kept.append(sample)
 
 
 class Setting(NamedTuple):
@@ -39,13 +101,15 @@ class Setting(NamedTuple):
     """Whether the backend is asked for JSON by schema."""
     judge_structured: bool
     """Whether the judge is."""
+    seed: int = 0
+    """The run's number: what several jobs draw alike derives from it."""
 
     @classmethod
     def of(cls, prompts: Mapping[str, Prompt], config: RunConfig) -> Setting:
         """The setting that a resolved configuration means."""
         backend = config.backend
         assert backend.dialect is not None
-        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured)
+        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured, config.seed)
 
 
 class Recipe(Protocol):
@@ -56,6 +120,8 @@ class Recipe(Protocol):
     """Stages of jobs and drafts in order; the last makes the tasks that `-n` counts."""
     pooled: str
     """The stage whose samples join the pool."""
+    shows_kept: bool
+    """Whether prompts show samples of the pool; where they do not, it need not hold them."""
     expected: Mapping[str, float]
     """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at
     the last."""
@@ -165,8 +231,12 @@ class RecipeOptions(Section):
         chosen = dict(tree.get("switches") or {})
         if on := [name for name, value in chosen.items() if value is True]:
             raise ValueError(f"strict turns every switch off, but switches.{on[0]} is on: drop one of the two")
-        switches = type(cls.model_fields["switches"].default).model_fields
-        return {**tree, "switches": {**dict.fromkeys(switches, False), **chosen}}
+        return {**tree, "switches": {**cls.all_off(), **chosen}}
+
+    @classmethod
+    def all_off(cls) -> dict[str, bool]:
+        """Every switch, off."""
+        return dict.fromkeys(type(cls.model_fields["switches"].default).model_fields, False)
 
 
 class DemonstrationOptions(RecipeOptions):
@@ -191,6 +261,30 @@ def draw(
     shown += rng.sample(seeds, options.demonstrations - len(shown))
     rng.shuffle(shown)
     return shown
+
+
+NEIGHBOURS = 64
+"""Consecutive prompts that begin with the same seeds."""
+SHARED = 0.25
+"""Share of the demonstrations that these are; with more, or with fewer neighbours, tasks become alike (docs/lab.md)."""
+
+
+def draw_alike(
+    pool: Pool, seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions, seed: int
+) -> list[Sample | Seed]:
+    """What a prompt shows so that it begins as its neighbours do: shared seeds, then the rest, shuffled together.
+
+    Each prompt alone shows what `draw` might have drawn: as many kept ones, and seeds each as likely as any other. What
+    is shared derives from the run's `seed` and from how many jobs were planned.
+    """
+    kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
+    wanted, places = options.demonstrations - len(kept), range(len(seeds))
+    together = Random(f"{seed}:shared:{pool.planned // NEIGHBOURS}")
+    shared = together.sample(places, min(wanted, int(SHARED * options.demonstrations)))
+    own = [place for place in rng.sample(places, wanted) if place not in shared]
+    rest: list[Sample | Seed] = [*kept, *(seeds[place] for place in own[: wanted - len(shared)])]
+    rng.shuffle(rest)
+    return [*(seeds[place] for place in shared), *rest]
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:

@@ -14,15 +14,28 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from selfinstruct.errors import Fault, RunError
-from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Review, Sample, Seed
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Review,
+    Role,
+    Sample,
+    Seed,
+    Usage,
+)
 from selfinstruct.store.keys import canonical
-from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+from selfinstruct.store.migrations import MIGRATIONS, TALLIES, migrate, version
 from selfinstruct.text import storable
 
 NAME = "ledger.sqlite"
@@ -79,6 +92,40 @@ class StoredAnswer(NamedTuple):
     request: dict[str, Any]
     completion: Completion
     seconds: float
+
+
+class Count(NamedTuple):
+    """What is to be added to the meter of a role."""
+
+    role: Role
+    usage: Usage
+    seconds: float = 0.0
+    """Of working time, since the last count."""
+    in_flight: Usage | None = None
+    """What may be in flight from now on; None leaves what stands there."""
+
+
+class Meter(NamedTuple):
+    """What was asked of a role, over all attempts and sessions."""
+
+    usage: Usage
+    in_flight: Usage
+    """What was sent at most, and has not come back; of a run that was killed it counts as spent."""
+    seconds: float
+
+    @property
+    def spent(self) -> Usage:
+        """What counts."""
+        return self.usage.plus(self.in_flight)
+
+
+class End(NamedTuple):
+    """How a session ended."""
+
+    ending: str
+    message: str
+    at: float
+    """Seconds since 1970."""
 
 
 class Ledger:
@@ -171,25 +218,69 @@ class Ledger:
         with self._transaction():
             self._plan(job, after=None)
 
-    def answer(self, key: str, job: int, nth: int, request: str, completion: Completion, seconds: float) -> None:
-        """Store an answer; the first under a key stands."""
+    def answer(
+        self,
+        key: str,
+        job: int,
+        nth: int,
+        request: str,
+        completion: Completion,
+        seconds: float,
+        *,
+        role: Role = "writer",
+        counts: Iterable[Count] | None = None,
+    ) -> None:
+        """Store an answer, the first under a key stands, and count what it took.
+
+        Args:
+            role: who was asked.
+            counts: for the meter; None counts what the answer says of itself.
+        """
         c = completion
+        if counts is None:
+            counts = [Count(role, Usage(1, c.prompt_tokens, c.cached_tokens, c.completion_tokens))]
         with self._transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
-                " completion_tokens, cached_tokens, refused, seconds, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                " completion_tokens, cached_tokens, refused, seconds, at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (key, job, nth, request, c.text, c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens,
-                 c.cached_tokens, c.refused, seconds, time.time()),
+                 c.cached_tokens, c.refused, seconds, time.time(), role),
             )  # fmt: skip
+            self._count(counts)
 
-    def fault(self, key: str, job: int, attempt: int, fault: Fault) -> None:
-        """Store what an attempt met that brought no answer."""
+    def fault(self, key: str, job: int, attempt: int, fault: Fault, counts: Iterable[Count] = ()) -> None:
+        """Store what an attempt met that brought no answer, and count what it took."""
         message, body = storable(str(fault)), storable(fault.body)
         row = (job, key, attempt, fault.kind, message, fault.status, body, time.time())
         with self._transaction():
             self._db.execute(
                 "INSERT INTO faults (job, key, attempt, kind, message, status, body, at) VALUES (?,?,?,?,?,?,?,?)", row
             )
+            self._count(counts)
+
+    def sending(self, role: Role, in_flight: Usage) -> None:
+        """Store what is in flight at most, before it is: a process that dies has then counted it."""
+        with self._transaction():
+            self._db.execute(_IN_FLIGHT, (*_sent(in_flight), role))
+
+    def go_on(self, resumed: Collection[Role] = ()) -> None:
+        """Begin a session: what was in flight when the last one died is spent, and it is no longer ended.
+
+        Args:
+            resumed: roles whose requests outlive the process; they are asked for again, and counted then.
+        """
+        with self._transaction():
+            self._db.execute("DELETE FROM run WHERE key = 'ended'")
+            for role in resumed:
+                self._db.execute(_IN_FLIGHT, (*_sent(Usage()), role))
+            self._db.execute(_LANDED)
+
+    def end(self, ending: str, message: str, counts: Iterable[Count] = ()) -> None:
+        """End a session: nothing is in flight any more, and `ended` in the table `run` says how it ended."""
+        ended = json.dumps({"ending": ending, "message": storable(message), "at": time.time()}, ensure_ascii=False)
+        with self._transaction():
+            self._count(counts)
+            self._db.execute("INSERT OR REPLACE INTO run VALUES ('ended', ?)", (ended,))
 
     def settle(self, job: int, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
         """Store what became of a job, and the jobs that follow from it, in one transaction."""
@@ -231,8 +322,8 @@ class Ledger:
     def judge_again(self, outcomes: Iterable[tuple[int, Sequence[Outcome]]], facts: Mapping[str, str]) -> None:
         """Replace every draft and verdict, and the given facts, in one transaction (`filter`)."""
         with self._transaction():
-            self._db.execute("DELETE FROM verdicts")
-            self._db.execute("DELETE FROM drafts")
+            for table in ("verdicts", "drafts", "tally_drafts", "tally_instances"):
+                self._db.execute(f"DELETE FROM {table}")
             self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", facts.items())
             for job, judged in outcomes:
                 self._outcomes(job, judged)
@@ -250,6 +341,12 @@ class Ledger:
         """A copy of this ledger in another folder."""
         with boundary(folder / NAME), closing(_connect(folder / NAME)) as other:
             self._db.backup(other)
+
+    def _count(self, counts: Iterable[Count]) -> None:
+        for count in counts:
+            self._db.execute(_COUNTED, (*count.usage, count.seconds, count.role))
+            if count.in_flight is not None:
+                self._db.execute(_IN_FLIGHT, (*_sent(count.in_flight), count.role))
 
     def _outcomes(self, job: int, outcomes: Sequence[Outcome]) -> None:
         for position, outcome in enumerate(outcomes, start=1):
@@ -307,6 +404,19 @@ class Ledger:
         row = self._row("SELECT value FROM run WHERE key = ?", key)
         return None if row is None else str(row[0])
 
+    def ended(self) -> End | None:
+        """How the last session ended; None while one goes on, or where it was killed."""
+        ended = self.fact("ended")
+        return None if ended is None else End(**json.loads(ended))
+
+    def meter(self) -> dict[Role, Meter]:
+        """What was asked of each role, over all attempts and sessions."""
+        query = (
+            "SELECT role, requests, prompt_tokens, cached_tokens, completion_tokens, requests_in_flight,"
+            " prompt_tokens_in_flight, 0, completion_tokens_in_flight, seconds FROM meter"
+        )
+        return {role: Meter(Usage(*row[:4]), Usage(*row[4:8]), row[8]) for role, *row in self._rows(query)}
+
     def target(self) -> int | None:
         """The number of tasks to keep, as last set; None where all are wanted that there are."""
         row = self._row("SELECT value FROM events WHERE kind = 'target' ORDER BY seq DESC LIMIT 1")
@@ -327,14 +437,11 @@ class Ledger:
         """What happened, in order."""
         return (Event(*row) for row in self._rows("SELECT seq, kind, job, value FROM events ORDER BY seq"))
 
-    def jobs(self, state: str | None = None) -> Iterator[PlannedJob]:
+    def jobs(self, state: Literal["planned", "settled", "failed"] | None = None) -> Iterator[PlannedJob]:
         """Jobs in order of planning, all or those in one state."""
-        where = "WHERE state = ?" if state else "WHERE ? IS NULL"
-        query = (
-            f"SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs {where} ORDER BY number"
-        )
-        for number, stage, payload, parent, *rest in self._rows(query, state):
-            yield PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+        # Spelt out, for an index of some rows only is of use to a query that names the same.
+        where = f"state = '{state}'" if state else "1"
+        return (_planned(row) for row in self._rows(f"SELECT {_JOB} FROM jobs WHERE {where} ORDER BY number"))
 
     def job(self, number: int) -> PlannedJob:
         """One job.
@@ -342,12 +449,14 @@ class Ledger:
         Raises:
             RunError: there is none of that number.
         """
-        query = "SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs WHERE number = ?"
-        row = self._row(query, number)
-        if row is None:
+        if (found := self.find_job(number)) is None:
             raise RunError(f"{self.path}: no job {number}; the last is {self.last_job()}")
-        _, stage, payload, parent, *rest = row
-        return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+        return found
+
+    def find_job(self, number: int) -> PlannedJob | None:
+        """One job, or None where there is none of that number."""
+        row = self._row(f"SELECT {_JOB} FROM jobs WHERE number = ?", number)
+        return None if row is None else _planned(row)
 
     def last_job(self) -> int:
         """The highest job number given."""
@@ -390,11 +499,18 @@ class Ledger:
         """
         # Where nobody has reviewed anything, what the index of drafts holds spares a third of the time.
         query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND ({where}) ORDER BY d.rank"
-        for id, stage, instruction, instances, meta, parent in self._rows(query, *values):
-            yield Sample(
-                id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0],
-                parent=parent,
-            )  # fmt: skip
+        return map(_sample, self._rows(query, *values))
+
+    def joined(self, stage: str) -> Iterator[Sample]:
+        """The samples of a stage as they were kept, in order of settlement; what people decided on them since is no
+        part of it."""
+        return map(_sample, self._rows(f"{_KEPT} AND d.stage = ? ORDER BY d.rank", stage))
+
+    def barren(self) -> int:
+        """How many jobs were settled since the last that kept anything."""
+        row = self._row("SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1")
+        settled = self._rows("SELECT job FROM events WHERE kind = 'settle' ORDER BY seq DESC")
+        return sum(1 for _ in takewhile(lambda event: event != row, settled))
 
     def reviews(self, where: str = "1", *values: Any) -> dict[str, Review]:
         """By draft, what people decided and have not taken back, in the order of decision.
@@ -430,11 +546,26 @@ class Ledger:
         """The rows of a query, for tables and counts that only one caller wants."""
         return list(self._rows(sql, *values))
 
+    def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """`query` one row at a time, for more rows than memory should hold."""
+        return self._rows(sql, *values)
+
     def count(self, table: str, where: str = "1") -> int:
         """How many rows there are."""
         row = self._row(f"SELECT count(*) FROM {table} WHERE {where}")
         assert row is not None
         return int(row[0])
+
+    def miscounted(self) -> Iterator[str]:
+        """A line for each group whose tally is not what there is of it."""
+        for tally in TALLIES:
+            # Without the seconds of answers: their sum depends on the order of adding.
+            names = [name for _, name, *_ in self._rows(f"PRAGMA table_info(tally_{tally})") if name != "seconds"]
+            told = f"SELECT {', '.join(names)} FROM tally_{tally} WHERE {tally} > 0"
+            counted = f"SELECT {', '.join(names)} FROM counted_{tally}"
+            for one, other, word in ((told, counted, "says"), (counted, told, "should say")):
+                for row in self._rows(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
+                    yield f"tally_{tally} {word} " + ", ".join(f"{n} {v!r}" for n, v in zip(names, row, strict=True))
 
     def _row(self, sql: str, *values: Any) -> Any:
         with boundary(self.path):
@@ -445,6 +576,21 @@ class Ledger:
             yield from self._db.execute(sql, values)
 
 
+_COUNTED = (
+    "UPDATE meter SET requests = requests + ?, prompt_tokens = prompt_tokens + ?, cached_tokens = cached_tokens + ?,"
+    " completion_tokens = completion_tokens + ?, seconds = seconds + ? WHERE role = ?"
+)
+_IN_FLIGHT = (
+    "UPDATE meter SET requests_in_flight = ?, prompt_tokens_in_flight = ?, completion_tokens_in_flight = ?"
+    " WHERE role = ?"
+)
+_LANDED = (
+    "UPDATE meter SET requests = requests + requests_in_flight,"
+    " prompt_tokens = prompt_tokens + prompt_tokens_in_flight,"
+    " completion_tokens = completion_tokens + completion_tokens_in_flight,"
+    " requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
+)
+_JOB = "number, stage, payload, parent, after, state, error_kind, error"
 _KEPT = (
     "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent"
     " FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1"
@@ -457,14 +603,31 @@ _REVIEWED = (
 _COMPLETION = "text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, refused"
 
 
+def _sent(usage: Usage) -> tuple[int, int, int]:
+    """What can be in flight; what will come from a cache is not known beforehand."""
+    return usage.requests, usage.prompt_tokens, usage.completion_tokens
+
+
 def _completion(row: Sequence[Any]) -> Completion:
     return Completion.model_construct(**dict(zip(_COMPLETION.split(", "), row, strict=True)))
+
+
+def _planned(row: Sequence[Any]) -> PlannedJob:
+    number, stage, payload, parent, *rest = row
+    return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
 
 
 def _stored_draft(row: Any) -> StoredDraft:
     id, stage, instruction, instances, flaw, meta, kept, stayed, parent, filter_, reason, detail = row
     draft = Draft(stage=stage, instruction=instruction, instances=_load(instances), flaw=flaw, meta=json.loads(meta))
     return StoredDraft(id, draft, bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+
+
+def _sample(row: Sequence[Any]) -> Sample:
+    id, stage, instruction, instances, meta, parent = row
+    return Sample(
+        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent
+    )
 
 
 def _dump(instances: Iterable[Instance]) -> str:
@@ -476,7 +639,9 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    return tuple([Instance(input=given, output=made) for given, made in _decode(text or "[]")[0]])
+    if text is None or text == "[]":
+        return ()
+    return tuple([Instance(input=given, output=made) for given, made in _decode(text)[0]])
 
 
 def number_jobs(plans: Iterable[Plan], after: int) -> list[Job]:
