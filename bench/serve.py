@@ -61,17 +61,17 @@ def stragglers(turns: int, tasks: int = 870, in_flight: int = 64) -> None:
         seconds.setdefault(way, []).append(ran)
         ratios.setdefault(way, []).append(ran / loop)
 
-    for _ in range(turns):
+    for turn in range(turns):
         with folder() as run:
             with simulated(**STRAGGLERS) as url:
-                done = asyncio.run(ours(self_instruct(url, tasks, in_flight), run))
+                done = asyncio.run(ours(self_instruct(url, tasks, in_flight, turn), run))
             requests.append(done.requests)
             loop = _again(run, in_flight)
             note("bare aiohttp loop, the same requests", loop, loop)
             note("ours, to the last kept task", done.kept - done.began, loop)
             note("ours, to the last answer", done.seconds, loop)
         with folder() as run:
-            first_to_end, whole = generate(run, tasks, in_flight)
+            first_to_end, whole = generate(run, tasks, in_flight, turn)
             loop = _again(run / "run", in_flight)
             note("`selfinstruct generate`, first request to the end of the process", first_to_end, loop)
             note("the same, from the start of the process", whole, loop)
@@ -87,11 +87,12 @@ def _again(run: Path, in_flight: int) -> float:
         return asyncio.run(bare(url, asked(run), in_flight)).seconds
 
 
-def generate(into: Path, tasks: int, in_flight: int) -> tuple[float, float]:
+def generate(into: Path, tasks: int, in_flight: int, luck: int) -> tuple[float, float]:
     """`selfinstruct generate`, with its export: seconds from the first request to its end, and from its start."""
     with simulated(**STRAGGLERS) as url:
         command = [
             *(sys.executable, "-m", "selfinstruct", "generate", "--quiet", "-n", str(tasks)),
+            *("--set", f"seed={luck}"),
             *("--backend", "openai", "--base-url", f"{url}/v1", "--model", "sim", "--dialect", "completion"),
             *("--concurrency", str(in_flight), "--output-dir", str(into), "--run", "run"),
         ]

@@ -21,7 +21,7 @@ from unittest import mock
 
 from serve import LIMIT, SLOTS, STRAGGLERS, WINDOWS
 from simulated import USED, Change, Settings, Simulation, Use
-from tables import row, table
+from tables import row, spread, table
 from work import Done, drive, self_instruct
 
 from selfinstruct.backends.base import Limits
@@ -108,9 +108,9 @@ class Ran(NamedTuple):
     asked: list[Request]
 
 
-def run(settings: dict[str, Any], tasks: int, in_flight: int | None) -> Ran:
+def run(settings: dict[str, Any], tasks: int, in_flight: int | None, luck: int = 0) -> Ran:
     """A run of Self-Instruct on a server with these settings."""
-    told = read(build(RunConfig, self_instruct("http://127.0.0.1:1", tasks, in_flight), where="bench"))
+    told = read(build(RunConfig, self_instruct("http://127.0.0.1:1", tasks, in_flight, luck), where="bench"))
 
     async def work(loop: Timeless) -> Ran:
         simulation = Simulation(Settings(**settings), loop.time)
@@ -153,15 +153,19 @@ def _timeless(work: Callable[[Timeless], Coroutine[Any, Any, Any]]) -> Any:
 # -- scenarios ---------------------------------------------------------------------------------------------------------
 
 
-def stragglers(in_flight: int = 64) -> None:
-    """As `serve.stragglers`, with some numbers of tasks: at the end luck decides who is slow."""
+def stragglers(turns: int = 10, tasks: int = 900, in_flight: int = 64) -> None:
+    """As `serve.stragglers`; luck decides who is slow, and when."""
     table("requests", "bare loop, s", "last kept task, s", "of bare", "last answer, s", "of bare")
-    for tasks in (860, 880, 900, 920, 940):
-        done, _, asked = run(STRAGGLERS, tasks, in_flight)
+    kept_of, ended_of = [], []
+    for luck in range(turns):
+        done, _, asked = run(STRAGGLERS, tasks, in_flight, luck)
         seconds, _ = loop_of(STRAGGLERS, asked, in_flight)
         kept = done.kept - done.began
-        cells = f"{seconds:.2f}", f"{kept:.2f}", f"{kept / seconds:.2f}", f"{done.seconds:.2f}"
-        row(f"{done.requests:,}", *cells, f"{done.seconds / seconds:.2f}")
+        kept_of.append(kept / seconds)
+        ended_of.append(done.seconds / seconds)
+        cells = f"{seconds:.2f}", f"{kept:.2f}", f"{kept_of[-1]:.2f}", f"{done.seconds:.2f}", f"{ended_of[-1]:.2f}"
+        row(f"{done.requests:,}", *cells)
+    row("median", "", "", spread(kept_of), "", spread(ended_of))
 
 
 def limit(tasks: int = 450, in_flight: int = 64) -> None:

@@ -83,10 +83,11 @@ async def drive(
         return Done(answers, began, kept or clock(), clock(), time.process_time() - cpu)
 
 
-def self_instruct(url: str, tasks: int, in_flight: int | None) -> Tree:
-    """Settings of a run of Self-Instruct on a simulated server; without `in_flight` it finds its own number."""
+def self_instruct(url: str, tasks: int, in_flight: int | None, luck: int = 0) -> Tree:
+    """Settings of a run of Self-Instruct on a simulated server; without `in_flight` it finds its own number. `luck`
+    decides what is asked, and so who straggles."""
     backend = {"kind": "openai", "base_url": f"{url}/v1", "model": "sim", "dialect": "completion"}
-    return {"n": tasks, "backend": backend | ({"concurrency": in_flight} if in_flight else {})}
+    return {"n": tasks, "seed": luck, "backend": backend | ({"concurrency": in_flight} if in_flight else {})}
 
 
 def asked(folder: Path) -> list[dict[str, Any]]:
