@@ -46,7 +46,11 @@ test: $(VENV)/ready-dev ## the everyday tests, the embedded model among them
 
 .PHONY: test-crash
 test-crash: $(VENV)/ready-dev ## kill and resume for minutes
-	$(BIN)/pytest -m crash --timeout 900
+	$(BIN)/pytest -m crash --durations 5
+
+.PHONY: test-faults
+test-faults: $(VENV)/ready-dev ## ask servers that fail in every way, for minutes
+	$(BIN)/pytest -m faults --durations 5
 
 .PHONY: test-vllm
 test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-vllm

@@ -208,8 +208,8 @@ SEQUENCES = 256
 """Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
 ORDERED = 64
 """Requests in flight that the window of an ordered run is meant for, where nothing is said."""
-BATCH = 50_000
-"""Requests in flight at most with `batch`, where nothing is said: as many as one file holds."""
+BATCH = 20_000
+"""Requests in flight at most with `batch`, where nothing is said: each job that waits takes some 25 kB of memory."""
 MOST = 1024
 """Requests in flight at most, where their number finds itself and nothing is said."""
 

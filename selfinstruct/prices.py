@@ -66,14 +66,12 @@ def price_of(backend: BackendConfig, model: str) -> Price | None:
     if backend.kind != "openai":
         return None
     urls = backend.urls or (os.environ.get("OPENAI_BASE_URL") or HOSTED,)
-    prices = [_listed(url, model) for url in urls]
-    price = dearest(price for price in prices if price is not None) if None not in prices else None
-    return price.halved() if price is not None and backend.batch else price
-
-
-def dearest(prices: Iterable[Price]) -> Price:
-    """Of several places where a request may be answered, the one that costs most: a budget must hold."""
-    return max(prices, key=lambda price: price.prompt + price.completion)
+    prices = [price for url in urls if (price := _listed(url, model)) is not None]
+    if len(prices) < len(urls):
+        return None
+    # Of several addresses the dearest, for which of them is asked is not known beforehand.
+    price = max(prices, key=lambda price: (price.completion, price.prompt))
+    return price.halved() if backend.batch else price
 
 
 @cache

@@ -16,7 +16,7 @@ from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
 from selfinstruct.runs import RunState, resolve, stored_config
 from selfinstruct.store.keys import answer_key, canonical
-from selfinstruct.store.ledger import Event, Ledger, StoredDraft
+from selfinstruct.store.ledger import Event, Ledger, PlannedJob, StoredDraft
 
 FILTERED_FROM = "filtered_from"
 """Fact of a ledger whose drafts were judged again: the run that it was copied from."""
@@ -35,7 +35,8 @@ class Verifier:
         self._state = RunState(self._config, ledger.seeds(), ledger.prompts(), target=None)
         self._roles = Roles.of(self._config, ledger.fact("model") or "", ledger.fact("judge"))
         self._filtered = ledger.fact(FILTERED_FROM) is not None
-        self._jobs = {stored.job.number: stored for stored in ledger.jobs()}
+        self._mended: dict[int, Job] = {}
+        """Jobs as they should have been planned, where that is not as they were: what follows is derived from it."""
         self._dropped: set[str] = set()
         """Drafts dropped so far, for a ledger that was filtered."""
         self._states: dict[int, str] = {}
@@ -62,33 +63,33 @@ class Verifier:
                 async for difference in self._settle(event):
                     yield difference
             elif event.kind == "fail":
-                self._state.fail(self._job(event))
+                self._state.fail(self._job(event).job)
         for difference in self._left_over():
             yield difference
 
-    def _job(self, event: Event) -> Job:
-        if event.job not in self._jobs:
+    def _job(self, event: Event) -> PlannedJob:
+        stored = self._ledger.find_job(event.job or 0)
+        if stored is None:
             raise RunError(f"{self._ledger.path}: event {event.seq} is about job {event.job}, which is not there")
-        return self._jobs[event.job].job
+        return stored._replace(job=self._mended.get(stored.job.number, stored.job))
 
     def _plan(self, event: Event) -> Iterator[str]:
-        stored = self._job(event)
+        stored, after, *_ = self._job(event)
         if self._filtered:
             return
         derived: tuple[int | None, Job | None] = (None, None)
         if self._expected:
             derived = self._expected.popleft()
-        elif self._jobs[stored.number].after is None:
+        elif after is None:
             derived = (None, self._state.plan())
-        if canonical(derived) != canonical([self._jobs[stored.number].after, stored]):
+        if canonical(derived) != canonical([after, stored]):
             found = f"{canonical(derived[1]):.120}" if derived[1] else "nothing"
             yield f"job {stored.number}: planned as {canonical(stored):.120}, derived as {found}"
             if derived[1] is not None and derived[1].number == stored.number:
-                # What follows is derived from what should have been.
-                self._jobs[stored.number] = self._jobs[stored.number]._replace(job=derived[1])
+                self._mended[stored.number] = derived[1]
 
     async def _settle(self, event: Event) -> AsyncIterator[str]:
-        job = self._job(event)
+        job = self._job(event).job
         try:
             drafts = await perform(self._state, self._ledger, self._roles, job)
         except Unanswered as missing:
@@ -112,18 +113,19 @@ class Verifier:
         """What the events do not account for."""
         if self._expected:
             yield f"job {self._expected[0][1].number}: follows from what was settled, but was never planned"
-        for number, stored in self._jobs.items():
-            if (told := self._states.get(number, "never planned")) != stored.state:
-                yield f"job {number}: stored as {stored.state}, but by its events {told}"
+        for number, state in self._ledger.each("SELECT number, state FROM jobs"):
+            if (told := self._states.get(number, "never planned")) != state:
+                yield f"job {number}: stored as {state}, but by its events {told}"
         if (drafts := self._ledger.count("drafts")) != self._ranks:
             yield f"{drafts} drafts stored, {self._ranks} of settled jobs"
         if strays := self._ledger.count("verdicts", "draft NOT IN (SELECT id FROM drafts)"):
             yield f"{strays} verdicts on drafts that are not there"
         if strays := self._ledger.count("reviews", "draft NOT IN (SELECT id FROM drafts)"):
             yield f"{strays} reviews of drafts that are not there"
-        for id, key, job, nth, request in self._ledger.query("SELECT id, key, job, nth, request FROM answers"):
+        for id, key, job, nth, request in self._ledger.each("SELECT id, key, job, nth, request FROM answers"):
             if key != answer_key(job, request, nth):
                 yield f"answer {id} of job {job}: its request is not the one that it is stored under"
+        yield from self._ledger.miscounted()
 
 
 _STATES = {"plan": "planned", "retry": "planned", "settle": "settled", "fail": "failed"}
@@ -199,11 +201,10 @@ def judge_again(ledger: Ledger, config: RunConfig) -> Iterator[tuple[int, list[O
     what would have followed from it: that needs a model.
     """
     state = RunState(config, ledger.seeds(), ledger.prompts(), target=None)
-    jobs = {stored.job.number: stored for stored in ledger.jobs()}
     dropped: set[str] = set()
     for event in ledger.events():
         if event.kind == "settle" and event.job is not None:
-            job = jobs[event.job].job
+            job = ledger.job(event.job).job
             drafts = [stored.draft for stored in ledger.drafts("d.job = ?", job.number)]
             yield job.number, _judge(state, job, drafts, dropped)
 

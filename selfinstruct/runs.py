@@ -44,6 +44,7 @@ from selfinstruct.rows import OnBad
 from selfinstruct.seeds import load_seeds
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
+from selfinstruct.store.summary import kept, rooted
 
 FOREIGN_SHARE = 0.005
 """Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
@@ -322,7 +323,7 @@ class RunState:
     ) -> None:
         self.config = config
         self.recipe = open_recipe(config.recipe, Setting.of(compile_texts(prompts), config))
-        self.pool = Pool(seeds)
+        self.pool = Pool(seeds, self.recipe.pooled, shows_kept=self.recipe.shows_kept)
         self.target = target
         self.tasks = 0
         """Tasks kept: samples of the recipe's last stage."""
@@ -343,13 +344,10 @@ class RunState:
         """The state of a run as its ledger has it: nothing is judged again, what was kept is remembered in its
         order."""
         state = cls(config, ledger.seeds(), ledger.prompts(), ledger.target())
-        for stored in ledger.drafts("d.kept AND d.stage = ?", state.recipe.pooled):
-            state._join(stored.sample)
-        last = state.recipe.stages[-1]
-        state.tasks = ledger.count("drafts", f"kept AND stage = '{last}'")
+        for sample in ledger.joined(state.recipe.pooled):
+            state._join(sample)
         state.jobs = ledger.last_job()
-        state.pool.planned = ledger.count("jobs", "after IS NULL")
-        state._count(ledger, last)
+        state._count(ledger)
         return state
 
     @property
@@ -460,7 +458,7 @@ class RunState:
                 return
 
     def _join(self, sample: Sample) -> None:
-        self.pool.kept.append(sample)
+        self.pool.join(sample)
         self._remember(sample)
 
     def _remember(self, sample: Sample) -> None:
@@ -474,22 +472,13 @@ class RunState:
         tally.follow_ups.update(job.stage for job in follow_ups)
         self.barren = 0 if any(outcome.sample for outcome in outcomes) else self.barren + 1
 
-    def _count(self, ledger: Ledger, last: str) -> None:
-        """Fill the tallies, and `barren`, as `_note` and `fail` would have."""
-        for stage, done in ledger.query("SELECT stage, count(*) FROM jobs WHERE state <> 'planned' GROUP BY stage"):
-            self.tallies[stage].done = done
-        tasks = (
-            "SELECT j.stage, count(*) FROM drafts d JOIN jobs j ON j.number = d.job"
-            " WHERE d.kept AND d.stage = ? GROUP BY 1"
-        )
-        for stage, kept in ledger.query(tasks, last):
-            self.tallies[stage].tasks = kept
-        follow_ups = "SELECT p.stage, j.stage, count(*) FROM jobs j JOIN jobs p ON p.number = j.after GROUP BY 1, 2"
-        for stage, later, count in ledger.query(follow_ups):
-            self.tallies[stage].follow_ups[later] = count
-        since = (
-            "SELECT count(*) FROM events WHERE kind = 'settle' AND seq > coalesce(("
-            " SELECT max(seq) FROM events WHERE kind = 'settle' AND job ="
-            " (SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1)), 0)"
-        )
-        self.barren = ledger.query(since)[0][0]
+    def _count(self, ledger: Ledger) -> None:
+        """Fill counts and tallies, and `barren`, as `plan`, `_note` and `fail` would have."""
+        last = self.recipe.stages[-1]
+        self.tasks = self.tallies[last].tasks = kept(ledger, last)
+        self.pool.planned = rooted(ledger)
+        for stage, after, state, jobs in ledger.query("SELECT stage, after, state, jobs FROM job_counts"):
+            self.tallies[stage].done += jobs if state != "planned" else 0
+            if after:
+                self.tallies[after].follow_ups[stage] += jobs
+        self.barren = ledger.barren()

@@ -127,8 +127,8 @@ class BatchServer(ModelServer):
     _faults: defaultdict[str, deque[Any]] = field(default_factory=lambda: defaultdict(deque), init=False)
     _ids: Any = field(default_factory=itertools.count, init=False)
 
-    def meet(self, call: str, *faults: Reply | Lost | Late) -> None:
-        """The next requests of this kind, such as `GET /v1/batches/{id}`, meet these."""
+    def meet(self, call: str, *faults: Reply | Lost | Late | None) -> None:
+        """The next requests of this kind, such as `GET /v1/batches/{id}`, meet these; None is none."""
         self._faults[call].extend(faults)
 
     def submitted(self) -> Counter[str]:

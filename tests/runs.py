@@ -258,18 +258,24 @@ class Run:
 
     def counts_add_up(self) -> None:
         """Law 3: nothing lost, nothing silent."""
-        drafts, samples = self.count("drafts"), self.count("kept")
-        reasons = Counter(dict(self.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
-        assert drafts == samples + reasons.total()
-        assert not self.query(
-            "SELECT d.id FROM drafts d WHERE d.kept IS NOT"
-            " (SELECT keep FROM verdicts v WHERE v.draft = d.id ORDER BY place DESC LIMIT 1)"
-        ), "the last verdict decides, and there is one"
-        assert not self.query(
-            "SELECT number FROM jobs WHERE (state = 'settled') <> EXISTS (SELECT 1 FROM drafts WHERE job = number)"
-        ), "every settled job has a draft, and no other has"
-        assert not self.query("SELECT number FROM jobs WHERE state = 'failed' AND (error_kind IS NULL OR error = '')")
-        assert not self.query("SELECT id FROM answers WHERE job NOT IN (SELECT number FROM jobs)")
+        with Ledger.open(self.folder) as ledger:
+            counts_add_up(ledger)
+
+
+def counts_add_up(ledger: Ledger) -> None:
+    """Drafts are samples and drops with a reason; every job that ended has a draft, or the fault that ended it."""
+    drafts, samples = ledger.count("drafts"), ledger.count("kept")
+    reasons = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
+    assert drafts == samples + reasons.total()
+    assert not ledger.query(
+        "SELECT d.id FROM drafts d WHERE d.kept IS NOT"
+        " (SELECT keep FROM verdicts v WHERE v.draft = d.id ORDER BY place DESC LIMIT 1)"
+    ), "the last verdict decides, and there is one"
+    assert not ledger.query(
+        "SELECT number FROM jobs WHERE (state = 'settled') <> EXISTS (SELECT 1 FROM drafts WHERE job = number)"
+    ), "every settled job has a draft, and no other has"
+    assert not ledger.query("SELECT number FROM jobs WHERE state = 'failed' AND (error_kind IS NULL OR error = '')")
+    assert not ledger.query("SELECT id FROM answers WHERE job NOT IN (SELECT number FROM jobs)")
 
 
 def differences(folder: Path) -> list[str]:

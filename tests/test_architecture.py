@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "selfinstruct"
 LAYERS = [
-    ("errors", "records", "text", "harmless", "languages"),
+    ("errors", "records", "packed", "text", "harmless", "languages"),
     ("config", "conversations", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),

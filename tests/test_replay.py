@@ -77,6 +77,10 @@ CHANGES = {
     "the seed": "UPDATE run SET value = replace(value, '\"seed\": 42', '\"seed\": 43') WHERE key = 'config'",
     "a seed task": "UPDATE seeds SET record = replace(record, 'Write', 'Draw')",
     "a prompt": "UPDATE prompts SET text = text || 'And be quick.'",
+    "a tally": "UPDATE tally_drafts SET drafts = drafts + 1 WHERE kept",
+    "a tally of jobs": "UPDATE tally_jobs SET jobs = jobs - 1",
+    "a tally gone": "DELETE FROM tally_answers",
+    "a tally more": "INSERT INTO tally_instances VALUES ('none', 3)",
     "the model's name": "UPDATE run SET value = 'another' WHERE key = 'model'",
 }
 

@@ -154,7 +154,7 @@ def broken_connection(error: BaseException, server: Server) -> Transient:
     return Transient("connection", _one_line(f"{server.url}: {causes[-1]!r}"))
 
 
-def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to wait for, from a number of seconds or an HTTP date; None when it does not say."""
     text = headers.get("retry-after", "").strip()
     try:
@@ -162,9 +162,17 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now))
+        return max(0.0, parsedate_to_datetime(text).timestamp() - _server_time(headers))
     except ValueError:
         return None
+
+
+def _server_time(headers: Mapping[str, str]) -> float:
+    """The server's own clock, by which its dates go; ours, which may have been set back, where it does not tell."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return time.time()
 
 
 # Codes and wordings of the servers people use: OpenAI, Azure, vLLM, llama.cpp, SGLang, TGI, OpenRouter, Mistral,

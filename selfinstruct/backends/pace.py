@@ -8,7 +8,8 @@ Requests leave one by one and evenly (a leaky bucket), at the lowest of
     a breath       never a whole width in one instant: before a refusal is heard, little more is sent
 
 A lesson is tested after a while by going a little faster, more boldly each time that nothing happens; a refusal teaches
-anew. And a server that says Retry-After hears nothing before.
+anew. One that is met well below what the server took before teaches nothing: then it is not our pace that it refuses.
+And a server that says Retry-After hears nothing before.
 """
 
 from __future__ import annotations
@@ -26,8 +27,18 @@ MARGIN = 0.97
 """Share of what was taken that is asked for afterwards."""
 SHORT = 2.0
 """Seconds: a server that wants us back so soon counts by the second; any other, we take it, by the minute."""
+SURE = 0.9
+"""Share of the most that the server ever took, below which a refusal has another reason than our pace."""
+FORGET = 0.98
+"""How much of that most is left each time that it refuses so."""
+LEAST_TAKEN = 4
+"""Requests that a server must have taken before its first refusal for anything to be learnt from it."""
+FEW = 10
+"""Requests below which what left in a second is too few to be counted: the pace itself says it better."""
+BRIEF = 0.2
+"""Seconds since a pause, within which nothing can be learnt from how much was sent."""
 QUIET = 6.0
-"""Seconds at a learnt pace before it is tested; doubles with each refusal that a test meets."""
+"""Seconds at a learnt pace before it is tested; doubles with each test from which nothing came."""
 LONGEST_QUIET = 120.0
 BOLDER = 1.0
 """Seconds between one test and a bolder one."""
@@ -84,6 +95,12 @@ class Pace:
         """Requests that left, by twentieth of a second."""
         self._lesson = 0, 1.0
         """Requests that the server took before it refused one, and the seconds in which it did."""
+        self._bounds = 0.0, float("inf")
+        """Between which that lesson may be."""
+        self._before = 0.0
+        """The learnt pace before it was tested."""
+        self._most_taken = 0.0
+        """The most requests a second that it took before it refused one."""
         self._strikes = 0
         self._quiet = QUIET
         self._boldness = 0.0
@@ -132,6 +149,7 @@ class Pace:
         self._each += 0.1 * (tokens - self._each)
         self._tokens.level += tokens - expected
         if now >= self._test_at and self._learnt:
+            self._before = self._before if self._boldness else self._learnt
             self._boldness = min(1.0, 2 * self._boldness or BOLDNESS)
             self._learnt *= 1 + self._boldness
             self._test_at = now + BOLDER
@@ -162,13 +180,13 @@ class Pace:
     def refused(self, sent_at: float, now: float, retry_after: float | None) -> bool:
         """The server asks for fewer requests; whether it is the first of those out at the time to be told so."""
         news = sent_at >= self._held_at
+        pause = doubled(self._strikes + news) if retry_after is None else retry_after
         if news:
             self._strikes += 1
             self._look_back(now, retry_after or 0.0)
             self._held_at = now
             self._requests.level = self._tokens.level = 0.0
         self._learn()
-        pause = doubled(self._strikes) if retry_after is None else retry_after
         self._held_until = max(self._held_until, now + pause)
         return news
 
@@ -176,20 +194,44 @@ class Pace:
         """How much the server took in its window before this refusal, as far as we can know the window."""
         window = 1.0 if wait <= SHORT else HISTORY
         began = self._sent[0][0] if self._sent else now
-        self._lesson = self._left_within(now, window), max(1.0, min(window, now - began + wait))
-        if self._boldness:
-            self._quiet = min(LONGEST_QUIET, 2 * self._quiet)
-        self._boldness, self._test_at = 0.0, now + wait + self._quiet
+        seconds = max(1.0, min(window, now - began + wait))
+        if window == 1.0:
+            # In a pause nothing was there to be taken.
+            seconds -= min(1.0, max(0.0, self._held_until - max(now - 1.0, self._held_at)))
+        self._lesson = self._left_within(now, window), seconds
+        if self._learnt is None or self._boldness:
+            self._test_at = now + wait + self._quiet
+        self._bounds = self._weigh(seconds)
+        self._boldness = 0.0
 
-    def _left_within(self, now: float, seconds: float) -> int:
-        """Requests that left in the last seconds."""
-        return sum(count for at, count in self._sent if at > now - seconds)
+    def _weigh(self, seconds: float) -> tuple[float, float]:
+        """Between which paces the lesson of a refusal may be; in so many seconds it was that something was taken."""
+        few = self._learnt is not None and self._lesson[0] < FEW
+        taken = self._learnt if few and self._learnt else self._lesson[0] / max(seconds, BRIEF)
+        most, self._most_taken = self._most_taken, max(self._most_taken, taken)
+        if self._learnt is None:
+            return 0.0, float("inf")
+        if self._boldness:
+            # It was our test: back to before, or to what turned out to be possible.
+            better = few or taken < SURE * most or MARGIN * taken > (1 + BOLDNESS / 2) * self._before
+            self._quiet = QUIET if better else min(LONGEST_QUIET, 2 * self._quiet)
+            return (self._learnt if few or taken < SURE * most else self._before), float("inf")
+        if seconds < BRIEF or taken < SURE * most:
+            self._most_taken = FORGET * most
+            return self._learnt, self._learnt
+        return SURE * MARGIN * most, self._learnt
 
     def _learn(self) -> None:
         """The lesson, once more request of those that seemed taken is known to be refused."""
         taken, seconds = self._lesson
         self._lesson = max(1, taken - 1), seconds
-        self._learnt = MARGIN * self._lesson[0] / seconds
+        low, high = self._bounds
+        lesson = min(high, max(low, MARGIN * self._lesson[0] / max(seconds, BRIEF)))
+        self._learnt = None if not low and self._lesson[0] < LEAST_TAKEN else lesson
+
+    def _left_within(self, now: float, seconds: float) -> int:
+        """Requests that left in the last seconds."""
+        return sum(count for at, count in self._sent if at > now - seconds)
 
     def _rate(self, which: int) -> float | None:
         """The lowest of all that is known, a second; 0 for requests, 1 for tokens."""

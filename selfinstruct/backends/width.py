@@ -5,12 +5,12 @@
     standing     what remains; now and then an eighth more is tried
     recovering   after the server was overloaded: down by a third at once, up again little by little (AIMD)
 
-A round lasts until as many requests have been answered as the width allows. What counts is not how soon answers come,
-which gets worse long before a server is full, but how much comes: work a second, by Little's law the width times the
-work done for each second that a request was away. Work is measured in tokens, so that a round of long answers is not
-taken for a slow one. What is sent just after the width has grown finds a queue that is still short, and looks better
-than it is; so doubling wants a clear gain, and in all other phases a round passes before one is measured. A server that
-says how long its queue is (vLLM) is believed instead.
+A round lasts until as many requests have been answered as the width allows, and enough to tell. What counts is not how
+soon answers come, which gets worse long before a server is full, but how much comes: work a second, by Little's law the
+width times the work done for each second that a request was away. Work is measured in tokens, so that a round of long
+answers is not taken for a slow one. What is sent just after the width has grown finds a queue that is still short, and
+looks better than it is; so doubling wants a clear gain, and in all other phases a round passes before one is measured.
+A server that says how long its queue is (vLLM) is believed instead.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Width:
         """The most work a second that a round has brought."""
         self._narrower = self._wider = self.limit
         self._ceiling = most
-        """Where the server was last overloaded."""
+        """Where the server was first overloaded, of late."""
         self._backed_off_at = float("-inf")
         self._rounds = 0
         self._queued = False
@@ -72,7 +72,8 @@ class Width:
         self._answers += 1
         self._work += tokens + OVERHEAD
         self._seconds += max(now - sent_at, 1e-6)
-        if self._answers < max(LEAST_ANSWERS, self.limit) or self._queued:
+        least = 0 if self._phase == "recovering" else LEAST_ANSWERS
+        if self._answers < max(least, self.limit) or self._queued:
             return
         if self._settled:
             self._end_round(now)
@@ -96,9 +97,9 @@ class Width:
         if self._steady or sent_at < self._backed_off_at or at_once < self.limit / 2:
             return
         self._backed_off_at = now
-        self._ceiling = self.limit
+        self._ceiling = self.limit if self._phase != "recovering" else max(self._ceiling, self.limit)
         self._phase, self._rounds, self._attempts, self._failures = "recovering", 0, 0, 0
-        self._set(int(BACK_OFF * self._ceiling), now)
+        self._set(int(BACK_OFF * self.limit), now)
 
     def heard(self, queue: Queue, now: float) -> None:
         """The server's own word: keep something waiting, and no more than a few."""

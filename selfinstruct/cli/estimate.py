@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from selfinstruct.budget import Cap, amount, caps_of
-from selfinstruct.config import ORDERED, SLOTS, BackendConfig, RunConfig
+from selfinstruct.config import SLOTS, BackendConfig, RunConfig
 from selfinstruct.harmless import visible
 from selfinstruct.prices import Price, price_of
 from selfinstruct.prices import told as told_cost
@@ -24,6 +24,8 @@ LATER_ANSWER = 90
 """Tokens of an answer of a later stage, roughly."""
 TOKENS_PER_SECOND = {"llamacpp": 130, "vllm": 4000}
 """That a server of ours writes to all who ask, roughly: the embedded model on two cores, an 8B model on one GPU."""
+AT_ONCE = 32
+"""Requests that such a server answers at once, where nothing is said."""
 TOKENS_PER_SECOND_EACH = 50
 """That any other server writes to each who asks, roughly."""
 
@@ -113,7 +115,7 @@ def _time(backend: BackendConfig, usage: Usage) -> tuple[float, str]:
     """Seconds to write so many tokens, and what that assumes."""
     if backend.batch:
         return 86400.0, "the batches take the day that they may"
-    at_once = backend.concurrency or SLOTS.get(backend.kind, ORDERED)
+    at_once = backend.concurrency or SLOTS.get(backend.kind, AT_ONCE)
     ours = None if backend.base_url else TOKENS_PER_SECOND.get(backend.kind)
     speed = ours or TOKENS_PER_SECOND_EACH * at_once
     how = "" if ours else f" ({TOKENS_PER_SECOND_EACH} to each of {at_once} requests in flight)"

@@ -68,22 +68,24 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.recipes import task_stage
     from selfinstruct.runs import stored_config
+    from selfinstruct.store.summary import kept
 
     config = stored_config(ledger)
-    stage = task_stage(config.recipe.name)
-    kept = ledger.query("SELECT count(*) FROM drafts WHERE kept AND stage = ?", stage)[0][0]
-    return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": kept,
-            "target": ledger.target(), "state": _state(ledger, kept)}  # fmt: skip
+    tasks = kept(ledger, task_stage(config.recipe.name))
+    return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": tasks,
+            "target": ledger.target(), "state": _state(ledger, tasks)}  # fmt: skip
 
 
 def _state(ledger: Ledger, kept: int) -> str:
+    from selfinstruct.store.summary import rooted
+
     if ledger.fact("filtered_from"):
         return "filtered copy"
     target = ledger.target()
     if target is not None:
         return "complete" if kept >= target else "unfinished"
     # All is wanted that the seeds make: each is planned once.
-    left = ledger.count("seeds") - ledger.count("jobs", "after IS NULL") + ledger.count("jobs", "state = 'planned'")
+    left = ledger.count("seeds") - rooted(ledger) + ledger.count("jobs", "state = 'planned'")
     return "unfinished" if left else "complete"
 
 

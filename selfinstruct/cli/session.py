@@ -183,6 +183,8 @@ class Session:
         ended: Ended | None = None
         watcher.start(engine, ledger)
         with _signals(engine, watcher):
+            # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
+            await asyncio.sleep(0)
             async with aclosing(engine.run()) as events:
                 async for event in events:
                     watcher.see(event)

@@ -22,6 +22,7 @@ from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted,
 from selfinstruct.harmless import json_line, one_line
 from selfinstruct.prices import cost, prices_of, told
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.summary import summary
 from selfinstruct.text import duration
 
 if TYPE_CHECKING:
@@ -135,15 +136,13 @@ class Progress:
     def __init__(self, engine: Engine, ledger: Ledger) -> None:
         self.engine = engine
         self.state = engine.state
-        self.drops: Counter[str] = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
-        self.kept: Counter[str] = Counter(
-            dict(ledger.query("SELECT stage, count(*) FROM drafts WHERE kept GROUP BY stage"))
-        )
-        tokens = ledger.query(
-            "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM answers"
-        )
-        self.prompt_tokens, self.completion_tokens = tokens[0]
-        self.failed = ledger.count("jobs", "state = 'failed'")
+        told = summary(ledger)
+        self.drops: Counter[str] = Counter()
+        for drop in told.drops:
+            self.drops[drop.reason] += drop.drafts
+        self.kept: Counter[str] = Counter({drafts.stage: drafts.kept for drafts in told.drafts})
+        self.prompt_tokens, self.completion_tokens = told.prompt_tokens, told.completion_tokens
+        self.failed = sum(told.failed.values())
         self.faults: Counter[str] = Counter()
         self.survivors = Survivors(ledger) if self.state.config.recipe.name == EVOLUTION else None
         self.model = ledger.fact("model") or ""

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue
 
 from selfinstruct.config import Section
 from selfinstruct.filters.rouge_index import RougeIndex
+from selfinstruct.packed import Packed
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text import TOKENIZERS
 
@@ -38,7 +39,7 @@ class Rouge:
     def __init__(self, settings: Settings) -> None:
         self._most_similar = settings.most_similar
         self._index = RougeIndex(settings.threshold, TOKENIZERS[settings.tokenizer])
-        self._ids: list[str] = []
+        self._ids = Packed()
 
     def judge(self, draft: Draft) -> Verdict:
         match = self._index.match(draft.instruction)

@@ -48,6 +48,8 @@ _FAR = 2**16 - 2  # in postings a longer reach counts as this one, which only le
 _SHORT = 32  # tokens that 64 bits tell apart well
 _RARE = 128  # tokens up to which rare tokens are worth their memory; docs/lab-rouge.md
 _FRESH = 4096  # texts that a shelf gathers before it sorts them into its postings
+_FEW = 16  # texts to put on their shelves one by one rather than at once
+_MANY = 2**15  # texts added in a row that are put on their shelves at once; takes about 600 bytes for each
 _BATCH = 2**17  # texts sorted into the postings in one go, which takes about 300 bytes for each
 _SCAN = 2**15  # words of signatures looked at in one go: they stay in the processor's cache
 _TOGETHER = 32  # texts compared with a part of the pool at once: 8 MB of scores
@@ -73,6 +75,14 @@ class Similarity(NamedTuple):
     """The mean F1 with all texts."""
 
 
+class _Vocabulary(dict[str, int]):
+    """Numbers words in the order in which they are met."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
 class RougeIndex:
     """A growing pool of texts that finds near-duplicates.
 
@@ -94,11 +104,12 @@ class RougeIndex:
             raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")
         self._bounds = _Bounds(threshold)
         self._tokenize = tokenize
-        self._vocabulary: dict[str, int] = {}
+        self._vocabulary = _Vocabulary()
         self._rarity = array("q")  # by token id, smaller is rarer; fixed between two calls of _reorder
         self._tokens = array("I")  # the token ids of all texts, end to end
         self._ends = array("q", [0])  # text i is _tokens[_ends[i]:_ends[i + 1]]
         self._shelves: dict[int, _Shelf] = {}
+        self._shelved = 0  # texts that stand on their shelves; those added since are put there when one is looked for
         self._ordered = 0  # texts there were at the last _reorder
 
     def __len__(self) -> int:
@@ -154,17 +165,36 @@ class RougeIndex:
         return self._tokens[self._ends[number] : self._ends[number + 1]]
 
     def _add(self, words: list[str]) -> int:
-        learn = self._vocabulary
-        ids = [learn.setdefault(word, len(learn)) for word in words]
         number = len(self)
-        self._tokens.extend(ids)
+        self._tokens.extend(array("I", map(self._vocabulary.__getitem__, words)))
         self._ends.append(len(self._tokens))
-        if ids:
-            shelf = self._shelf(len(ids))
-            shelf.add(number, len(ids), _marks(ids))
-            if shelf.impatient:
-                self._sort(shelf)
+        if len(self) - self._shelved >= _MANY:
+            self._shelve()
         return number
+
+    def _shelve(self) -> None:
+        """Puts the texts added since on their shelves."""
+        fresh = range(self._shelved, len(self))
+        self._shelved = len(self)
+        for number in fresh if len(fresh) <= _FEW else self._shelve_short(fresh):
+            ids = self._text(number).tolist()
+            if ids:
+                shelf = self._shelf(len(ids))
+                shelf.add(number, len(ids), _marks(ids))
+                self._sort_if_due(shelf)
+
+    def _shelve_short(self, fresh: range) -> list[int]:
+        """Puts the short ones among these texts on their shelf, all at once, and returns the numbers of the others."""
+        ends = np.array(self._ends[fresh.start : fresh.stop + 1])
+        lengths = np.diff(ends)
+        short = (lengths > 0) & (lengths <= _SHORT)
+        tokens = np.array(self._tokens[ends[0] : ends[-1]])[np.repeat(short, lengths)]
+        numbers, lengths = np.flatnonzero(short) + fresh.start, lengths[short]
+        if len(numbers):
+            shelf = self._shelf(1)
+            shelf.add_many(numbers, lengths, _signatures(tokens, lengths))
+            self._sort_if_due(shelf)
+        return [fresh[place] for place in np.flatnonzero(~short).tolist()]
 
     def _shelf(self, length: int) -> _Shelf:
         size = max(_SHORT, 1 << (length - 1).bit_length())
@@ -173,6 +203,7 @@ class RougeIndex:
         return self._shelves[size]
 
     def _match(self, words: list[str]) -> Match | None:
+        self._shelve()
         query = self._query(self._known(words))
         if query is None:
             return None
@@ -249,8 +280,11 @@ class RougeIndex:
         """The numbers of all texts, some at a time."""
         return (range(start, min(start + _SCAN, len(self))) for start in range(0, len(self), _SCAN))
 
-    def _sort(self, shelf: _Shelf) -> None:
-        """Sorts a shelf's fresh texts in; all shelves anew, by today's rarity, when the pool has doubled."""
+    def _sort_if_due(self, shelf: _Shelf) -> None:
+        """Sorts a shelf's fresh texts in, if they are many; all shelves anew, by today's rarity, when the pool has
+        doubled."""
+        if not shelf.impatient:
+            return
         if len(self) >= 2 * self._ordered:
             self._reorder()
         else:
@@ -410,6 +444,16 @@ class _Shelf:
         self._signatures[row] = self._sign(marks)[0]
         self._rows += 1
 
+    def add_many(self, numbers: Ints, lengths: Ints, signatures: Bits) -> None:
+        first, last = self._rows, self._rows + len(numbers)
+        while last > len(self._numbers):
+            self._numbers, self._lengths = _grown(self._numbers), _grown(self._lengths)
+            self._signatures = _grown(self._signatures)
+        self._numbers[first:last] = numbers
+        self._lengths[first:last] = lengths
+        self._signatures[first:last] = signatures
+        self._rows = last
+
     def candidates(self, query: _Query) -> _Candidates | None:
         """The texts here that may match `query`; None when there are none."""
         signature, slack = self._sign(query.marks)
@@ -552,6 +596,18 @@ def _common(signatures: Bits, others: Bits) -> Ints:
     """How many bits are in both, by text."""
     counts: NDArray[Any] = np.bitwise_count(signatures & others)
     return counts if counts.ndim == 1 else np.einsum("ij->i", counts, dtype=np.uint32)
+
+
+def _signatures(tokens: Ints, lengths: Ints) -> Bits:
+    """The signatures of one word of texts, whose tokens stand end to end; none is empty."""
+    keys = np.repeat(np.arange(len(lengths)), lengths) << 32 | tokens
+    keys.sort()  # texts stay together, and so do the repeats of a token
+    places = np.arange(len(keys))
+    repeats = np.concatenate([[False], keys[1:] == keys[:-1]])
+    times = places - np.maximum.accumulate(np.where(repeats, 0, places))
+    marks = (keys & 2**32 - 1) + 31 * times
+    bits = np.left_shift(np.uint64(1), (marks & 63).astype(np.uint64))
+    return np.bitwise_or.reduceat(bits, np.cumsum(lengths) - lengths)
 
 
 def _marks(ids: list[int]) -> list[int]:

@@ -132,6 +132,7 @@ class Alpaca:
     def __init__(self, options: Options, setting: Setting) -> None:
         self._options = options
         self._switch = options.switches
+        self.shows_kept = options.kept_demonstrations > 0
         self._setting = setting
 
     def filters(self, draft: Draft) -> tuple[str, ...]:

@@ -7,27 +7,89 @@ follow    what follows from a job once it is settled: pure
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 from pydantic import JsonValue, model_validator
 
 from selfinstruct.config import Dialect, RunConfig, Section
 from selfinstruct.errors import Refused
+from selfinstruct.packed import Packed
 from selfinstruct.prompts import Prompt
-from selfinstruct.records import Completion, Draft, Generate, Job, Outcome, Plan, Reason, Sample, Sampling, Seed
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Generate,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Reason,
+    Sample,
+    Sampling,
+    Seed,
+)
+
+
+class Kept(Sequence[Sample]):
+    """Kept ones in the order in which they joined, held as what a prompt may show: without `meta` and `parent`.
+
+    Built anew at each look, for of hundreds of thousands a prompt shows a few.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._ids, self._instructions, self._instances = Packed(), Packed(), Packed()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def append(self, sample: Sample) -> None:
+        """Add one that joins."""
+        instances = [[instance.input, instance.output] for instance in sample.instances]
+        self._ids.append(sample.id)
+        self._instructions.append(sample.instruction)
+        self._instances.append(json.dumps(instances) if instances else "")
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        instances = json.loads(self._instances[place] or "[]")
+        return Sample(
+            id=self._ids[place],
+            stage=self._stage,
+            instruction=self._instructions[place],
+            instances=tuple(Instance(input=given, output=made) for given, made in instances),
+        )
 
 
 class Pool:
-    """Seeds and the kept instructions, in the order in which they joined; what is sampled from."""
+    """Seeds and the kept instructions, in the order in which they joined; what is sampled from.
 
-    def __init__(self, seeds: Sequence[Seed]) -> None:
+    Args:
+        stage: of the samples that join.
+        shows_kept: as `Recipe.shows_kept`.
+    """
+
+    def __init__(self, seeds: Sequence[Seed], stage: str = "", *, shows_kept: bool = True) -> None:
         self.seeds = seeds
-        self.kept: list[Sample] = []
+        self.kept = Kept(stage)
+        """None where no prompt shows any."""
         self.planned = 0
         """Jobs planned from it so far: where a recipe that goes through its seeds once has come to."""
+        self._shows_kept = shows_kept
+
+    def join(self, sample: Sample) -> None:
+        """Take in a sample that was kept."""
+        if self._shows_kept:
+            self.kept.append(sample)
 
 
 class Setting(NamedTuple):
@@ -58,6 +120,8 @@ class Recipe(Protocol):
     """Stages of jobs and drafts in order; the last makes the tasks that `-n` counts."""
     pooled: str
     """The stage whose samples join the pool."""
+    shows_kept: bool
+    """Whether prompts show samples of the pool; where they do not, it need not hold them."""
     expected: Mapping[str, float]
     """What a job of each stage may be expected to bring while none has been settled: jobs of the next stage, tasks at
     the last."""

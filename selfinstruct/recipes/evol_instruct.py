@@ -217,6 +217,7 @@ class EvolInstruct:
     name = "evol-instruct"
     stages = STAGES
     pooled = "evolve"
+    shows_kept = False
     expected: Mapping[str, float] = {"evolve": 0.7, "answer": 0.7}
     requests: Mapping[str, float] = {"evolve": 1.0, "answer": 2.0}
 

@@ -16,8 +16,9 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import (
@@ -34,7 +35,7 @@ from selfinstruct.records import (
     Usage,
 )
 from selfinstruct.store.keys import canonical
-from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+from selfinstruct.store.migrations import MIGRATIONS, TALLIES, migrate, version
 from selfinstruct.text import storable
 
 NAME = "ledger.sqlite"
@@ -321,8 +322,8 @@ class Ledger:
     def judge_again(self, outcomes: Iterable[tuple[int, Sequence[Outcome]]], facts: Mapping[str, str]) -> None:
         """Replace every draft and verdict, and the given facts, in one transaction (`filter`)."""
         with self._transaction():
-            self._db.execute("DELETE FROM verdicts")
-            self._db.execute("DELETE FROM drafts")
+            for table in ("verdicts", "drafts", "tally_drafts", "tally_instances"):
+                self._db.execute(f"DELETE FROM {table}")
             self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", facts.items())
             for job, judged in outcomes:
                 self._outcomes(job, judged)
@@ -436,14 +437,11 @@ class Ledger:
         """What happened, in order."""
         return (Event(*row) for row in self._rows("SELECT seq, kind, job, value FROM events ORDER BY seq"))
 
-    def jobs(self, state: str | None = None) -> Iterator[PlannedJob]:
+    def jobs(self, state: Literal["planned", "settled", "failed"] | None = None) -> Iterator[PlannedJob]:
         """Jobs in order of planning, all or those in one state."""
-        where = "WHERE state = ?" if state else "WHERE ? IS NULL"
-        query = (
-            f"SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs {where} ORDER BY number"
-        )
-        for number, stage, payload, parent, *rest in self._rows(query, state):
-            yield PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+        # Spelt out, for an index of some rows only is of use to a query that names the same.
+        where = f"state = '{state}'" if state else "1"
+        return (_planned(row) for row in self._rows(f"SELECT {_JOB} FROM jobs WHERE {where} ORDER BY number"))
 
     def job(self, number: int) -> PlannedJob:
         """One job.
@@ -451,12 +449,14 @@ class Ledger:
         Raises:
             RunError: there is none of that number.
         """
-        query = "SELECT number, stage, payload, parent, after, state, error_kind, error FROM jobs WHERE number = ?"
-        row = self._row(query, number)
-        if row is None:
+        if (found := self.find_job(number)) is None:
             raise RunError(f"{self.path}: no job {number}; the last is {self.last_job()}")
-        _, stage, payload, parent, *rest = row
-        return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+        return found
+
+    def find_job(self, number: int) -> PlannedJob | None:
+        """One job, or None where there is none of that number."""
+        row = self._row(f"SELECT {_JOB} FROM jobs WHERE number = ?", number)
+        return None if row is None else _planned(row)
 
     def last_job(self) -> int:
         """The highest job number given."""
@@ -499,11 +499,18 @@ class Ledger:
         """
         # Where nobody has reviewed anything, what the index of drafts holds spares a third of the time.
         query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND ({where}) ORDER BY d.rank"
-        for id, stage, instruction, instances, meta, parent in self._rows(query, *values):
-            yield Sample(
-                id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0],
-                parent=parent,
-            )  # fmt: skip
+        return map(_sample, self._rows(query, *values))
+
+    def joined(self, stage: str) -> Iterator[Sample]:
+        """The samples of a stage as they were kept, in order of settlement; what people decided on them since is no
+        part of it."""
+        return map(_sample, self._rows(f"{_KEPT} AND d.stage = ? ORDER BY d.rank", stage))
+
+    def barren(self) -> int:
+        """How many jobs were settled since the last that kept anything."""
+        row = self._row("SELECT job FROM drafts WHERE kept ORDER BY rank DESC LIMIT 1")
+        settled = self._rows("SELECT job FROM events WHERE kind = 'settle' ORDER BY seq DESC")
+        return sum(1 for _ in takewhile(lambda event: event != row, settled))
 
     def reviews(self, where: str = "1", *values: Any) -> dict[str, Review]:
         """By draft, what people decided and have not taken back, in the order of decision.
@@ -539,11 +546,26 @@ class Ledger:
         """The rows of a query, for tables and counts that only one caller wants."""
         return list(self._rows(sql, *values))
 
+    def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """`query` one row at a time, for more rows than memory should hold."""
+        return self._rows(sql, *values)
+
     def count(self, table: str, where: str = "1") -> int:
         """How many rows there are."""
         row = self._row(f"SELECT count(*) FROM {table} WHERE {where}")
         assert row is not None
         return int(row[0])
+
+    def miscounted(self) -> Iterator[str]:
+        """A line for each group whose tally is not what there is of it."""
+        for tally in TALLIES:
+            # Without the seconds of answers: their sum depends on the order of adding.
+            names = [name for _, name, *_ in self._rows(f"PRAGMA table_info(tally_{tally})") if name != "seconds"]
+            told = f"SELECT {', '.join(names)} FROM tally_{tally} WHERE {tally} > 0"
+            counted = f"SELECT {', '.join(names)} FROM counted_{tally}"
+            for one, other, word in ((told, counted, "says"), (counted, told, "should say")):
+                for row in self._rows(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
+                    yield f"tally_{tally} {word} " + ", ".join(f"{n} {v!r}" for n, v in zip(names, row, strict=True))
 
     def _row(self, sql: str, *values: Any) -> Any:
         with boundary(self.path):
@@ -568,6 +590,7 @@ _LANDED = (
     " completion_tokens = completion_tokens + completion_tokens_in_flight,"
     " requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
 )
+_JOB = "number, stage, payload, parent, after, state, error_kind, error"
 _KEPT = (
     "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent"
     " FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1"
@@ -589,10 +612,22 @@ def _completion(row: Sequence[Any]) -> Completion:
     return Completion.model_construct(**dict(zip(_COMPLETION.split(", "), row, strict=True)))
 
 
+def _planned(row: Sequence[Any]) -> PlannedJob:
+    number, stage, payload, parent, *rest = row
+    return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+
+
 def _stored_draft(row: Any) -> StoredDraft:
     id, stage, instruction, instances, flaw, meta, kept, stayed, parent, filter_, reason, detail = row
     draft = Draft(stage=stage, instruction=instruction, instances=_load(instances), flaw=flaw, meta=json.loads(meta))
     return StoredDraft(id, draft, bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+
+
+def _sample(row: Sequence[Any]) -> Sample:
+    id, stage, instruction, instances, meta, parent = row
+    return Sample(
+        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent
+    )
 
 
 def _dump(instances: Iterable[Instance]) -> str:
@@ -604,7 +639,9 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    return tuple([Instance(input=given, output=made) for given, made in _decode(text or "[]")[0]])
+    if text is None or text == "[]":
+        return ()
+    return tuple([Instance(input=given, output=made) for given, made in _decode(text)[0]])
 
 
 def number_jobs(plans: Iterable[Plan], after: int) -> list[Job]:

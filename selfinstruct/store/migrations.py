@@ -227,7 +227,156 @@ UPDATE meter SET (requests, prompt_tokens, cached_tokens, completion_tokens) =
 UPDATE meter SET requests = requests + (SELECT count(*) FROM faults) WHERE role = 'writer'
 """
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger, m002_reviews, m003_meter)
+
+def m004_tallies(db: sqlite3.Connection) -> None:
+    """Counts of jobs, drafts, dropped instances and answers, kept with what they count, so that a run of any size is
+    told at once."""
+    for statement in _TALLIES.split(";\n\n"):
+        db.execute(statement)
+    for tally in TALLIES:
+        db.execute(f"INSERT INTO tally_{tally} SELECT * FROM counted_{tally}")  # noqa: S608 - names of ours
+
+
+TALLIES = ("jobs", "drafts", "instances", "answers")
+"""Each is a table `tally_…` that triggers keep, and a view `counted_…` that counts anew; a rowid tells which group was
+met first."""
+_TALLIES = """
+-- Counts of what the other tables hold, kept by triggers in the transaction that changes those; the views `counted_…`
+-- count anew, and `verify` compares.
+-- Settled jobs. after: the stage of the job whose settlement planned them; '' when planned from the pool.
+CREATE TABLE tally_jobs (
+    stage TEXT NOT NULL,
+    after TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (stage, after)
+);
+
+-- Drafts. filter, reason: of the drop, '' where kept; round, operator, judgement: of an evolution, '' elsewhere.
+CREATE TABLE tally_drafts (
+    stage TEXT NOT NULL,
+    kept INTEGER NOT NULL,
+    filter TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    round NOT NULL,
+    operator NOT NULL,
+    judgement NOT NULL,
+    drafts INTEGER NOT NULL,
+    PRIMARY KEY (stage, kept, filter, reason, round, operator, judgement)
+);
+
+-- Instances that did not stay.
+CREATE TABLE tally_instances (
+    reason TEXT NOT NULL PRIMARY KEY,
+    instances INTEGER NOT NULL
+);
+
+-- Answers and their tokens.
+CREATE TABLE tally_answers (
+    stage TEXT NOT NULL,
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    answers INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (stage, role, model)
+);
+
+CREATE VIEW counted_jobs AS
+SELECT j.stage, coalesce(p.stage, '') AS after, count(*) AS jobs
+FROM jobs j LEFT JOIN jobs p ON p.number = j.after WHERE j.state = 'settled' GROUP BY 1, 2 ORDER BY min(j.number);
+
+CREATE VIEW counted_drafts AS
+SELECT d.stage, d.kept, coalesce(v.filter, '') AS filter, coalesce(v.reason, '') AS reason,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.round'), NULL), '') AS round,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.operator'), NULL), '') AS operator,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.judgement'), NULL), '') AS judgement, count(*) AS drafts
+FROM drafts d LEFT JOIN verdicts v ON v.draft = d.id AND v.keep = 0 AND d.kept = 0
+WHERE d.kept = 1 OR v.keep = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY min(d.rank);
+
+CREATE VIEW counted_instances AS
+SELECT reason, count(*) AS instances FROM instance_drops GROUP BY 1;
+
+CREATE VIEW counted_answers AS
+SELECT j.stage, a.role, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
+       sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
+FROM answers a JOIN jobs j ON j.number = a.job GROUP BY 1, 2, 3;
+
+CREATE TRIGGER jobs_settled AFTER UPDATE OF state ON jobs WHEN NEW.state = 'settled' BEGIN
+    INSERT INTO tally_jobs VALUES (NEW.stage, coalesce((SELECT stage FROM jobs WHERE number = NEW.after), ''), 1)
+    ON CONFLICT (stage, after) DO UPDATE SET jobs = jobs + 1;
+END;
+
+CREATE TRIGGER drafts_kept AFTER INSERT ON drafts WHEN NEW.kept BEGIN
+    INSERT INTO tally_drafts
+    VALUES (NEW.stage, NEW.kept, '', '',
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.round'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.operator'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.judgement'), NULL), ''), 1)
+    ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
+END;
+
+CREATE TRIGGER drafts_dropped AFTER INSERT ON verdicts WHEN NOT NEW.keep BEGIN
+    INSERT INTO tally_drafts
+    SELECT stage, kept, NEW.filter, NEW.reason,
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.round'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.operator'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.judgement'), NULL), ''), 1
+    FROM drafts WHERE id = NEW.draft AND NOT kept
+    ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
+END;
+
+CREATE TRIGGER instances_dropped AFTER INSERT ON verdicts WHEN NEW.instance_drops <> '[]' BEGIN
+    INSERT INTO tally_instances
+    SELECT json_extract(value, '$[1]'), 1 FROM json_each(NEW.instance_drops) WHERE 1
+    ON CONFLICT (reason) DO UPDATE SET instances = instances + 1;
+END;
+
+CREATE TRIGGER answers_stored AFTER INSERT ON answers BEGIN
+    INSERT INTO tally_answers
+    SELECT stage, NEW.role, NEW.model, 1, NEW.prompt_tokens, NEW.completion_tokens, NEW.cached_tokens, NEW.seconds
+    FROM jobs WHERE number = NEW.job
+    ON CONFLICT (stage, role, model) DO UPDATE SET
+        answers = answers + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = completion_tokens + excluded.completion_tokens,
+        cached_tokens = cached_tokens + excluded.cached_tokens, seconds = seconds + excluded.seconds;
+END;
+
+CREATE TRIGGER answers_forgotten AFTER DELETE ON answers BEGIN
+    UPDATE tally_answers SET
+        answers = answers - 1, prompt_tokens = prompt_tokens - OLD.prompt_tokens,
+        completion_tokens = completion_tokens - OLD.completion_tokens,
+        cached_tokens = cached_tokens - OLD.cached_tokens, seconds = seconds - OLD.seconds
+    WHERE role = OLD.role AND model = OLD.model AND stage = (SELECT stage FROM jobs WHERE number = OLD.job);
+END;
+
+DROP VIEW spend;
+
+CREATE VIEW spend AS
+SELECT stage, role, model, answers, prompt_tokens, completion_tokens, cached_tokens, seconds
+FROM tally_answers WHERE answers > 0;
+
+CREATE INDEX faults_kind ON faults (kind);
+
+-- Jobs by stage, by the stage of the job whose settlement planned them ('' when planned from the pool), and by state.
+CREATE VIEW job_counts AS
+SELECT stage, after, 'settled' AS state, jobs FROM tally_jobs
+UNION ALL SELECT j.stage, coalesce(p.stage, ''), 'planned', count(*)
+FROM jobs j LEFT JOIN jobs p ON p.number = j.after WHERE j.state = 'planned' GROUP BY 1, 2
+UNION ALL SELECT j.stage, coalesce(p.stage, ''), 'failed', count(*)
+FROM jobs j LEFT JOIN jobs p ON p.number = j.after WHERE j.state = 'failed' GROUP BY 1, 2;
+
+DROP INDEX jobs_open;
+
+CREATE INDEX jobs_planned ON jobs (state) WHERE state = 'planned';
+
+CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed'
+"""
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_ledger, m002_reviews, m003_meter, m004_tallies,
+)  # fmt: skip
 
 
 def version(db: sqlite3.Connection) -> int:

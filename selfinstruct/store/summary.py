@@ -86,11 +86,13 @@ def summary(ledger: Ledger) -> Summary:
     """The run of a ledger in numbers."""
     query = ledger.query
     return Summary(
-        [Jobs(*row) for row in query("SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY min(number)")],
-        [Drafts(*row) for row in query("SELECT stage, count(*), sum(kept) FROM drafts GROUP BY 1 ORDER BY min(rank)")],
+        [Jobs(*row) for row in query(_JOBS)],
+        [Drafts(*row) for row in query(
+            "SELECT stage, sum(drafts), sum(drafts * kept) FROM tally_drafts GROUP BY 1 ORDER BY min(rowid)")],
         [Drop(*row) for row in query(
-            "SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3 ORDER BY 4 DESC")],
-        dict(query("SELECT reason, count(*) FROM instance_drops GROUP BY 1 ORDER BY 2 DESC")),
+            "SELECT stage, filter, reason, sum(drafts) FROM tally_drafts WHERE NOT kept GROUP BY 1, 2, 3"
+            " ORDER BY 4 DESC, 1, 2, 3")],
+        dict(query("SELECT reason, instances FROM tally_instances ORDER BY 2 DESC, 1")),
         dict(query("SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
         dict(query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
         [Spend(*row) for row in query(
@@ -99,3 +101,21 @@ def summary(ledger: Ledger) -> Summary:
         dict(sorted(Counter(review.word for review in ledger.reviews().values()).items())),
         ledger.meter(),
     )  # fmt: skip
+
+
+def kept(ledger: Ledger, stage: str) -> int:
+    """How many drafts of a stage are kept."""
+    [[drafts]] = ledger.query("SELECT coalesce(sum(drafts), 0) FROM tally_drafts WHERE kept AND stage = ?", stage)
+    return int(drafts)
+
+
+def rooted(ledger: Ledger) -> int:
+    """How many jobs were planned from the pool."""
+    [[jobs]] = ledger.query("SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE after = ''")
+    return int(jobs)
+
+
+_JOBS = """
+SELECT stage, state, sum(jobs) FROM job_counts c GROUP BY 1, 2
+ORDER BY (SELECT number FROM jobs WHERE stage = c.stage ORDER BY number LIMIT 1), 2 DESC
+"""

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from selfinstruct.records import (
 from selfinstruct.store import ledger as module
 from selfinstruct.store.ledger import NAME, Ledger
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
+from selfinstruct.store.summary import kept, rooted, summary
 
 laws = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -309,6 +311,98 @@ def as_nobody(code: str) -> str:
         text = said.read()
     os.waitpid(child, 0)
     return text
+
+
+# -- tallies ----------------------------------------------------------------------------------------------------------
+
+
+def lived(ledger: Ledger, rng: Random) -> None:
+    """Let a ledger have some of everything that a run may do to it, but to judge again."""
+    for _ in range(12):
+        job, stage = number(ledger), rng.choice("st")
+        ledger.plan(Job(job, stage, {}))
+        for nth in range(rng.randrange(3)):
+            refused = rng.choice([None, "too_long"])
+            said = Completion(text="", model=rng.choice("mn"), prompt_tokens=7, completion_tokens=nth, refused=refused)
+            for _ in range(rng.randint(1, 2)):
+                ledger.answer(f"{job} {nth}", job, nth, "{}", said, 0.1)
+        ledger.fault("k", job, 1, Transient(rng.choice("ab"), "broken"))
+        if (fate := rng.choice(["settled", "settled", "failed", "planned"])) == "settled":
+            follow = [Job(job + n, rng.choice("st"), {}) for n in range(1, rng.randint(1, 3))]
+            ledger.settle(job, some_outcomes(job, stage, rng), follow)
+        elif fate == "failed":
+            ledger.fail(job, rng.choice(["too_long", "timeout"]), "broken")
+        if rng.random() < 0.2:
+            ledger.retry()
+
+
+def some_outcomes(job: int, stage: str, rng: Random) -> list[Outcome]:
+    """Drafts kept and dropped, some of them evolutions, some without all of their instances."""
+    made = []
+    for position in range(1, rng.randint(2, 5)):
+        meta: dict[str, Any] = rng.choice(
+            [{}, {"round": rng.randint(1, 2), "operator": "deepen", "judgement": "equal"}]
+        )
+        draft = Draft(stage=stage, instruction="Say it.", meta=meta)
+        keep, gone = rng.random() < 0.6, [InstanceDrop(place, rng.choice("xy")) for place in range(rng.randrange(3))]
+        last = Verdict(filter=rng.choice("fg"), keep=keep, reason=rng.choice("xy"), instance_drops=tuple(gone))
+        verdicts = (*[Verdict(filter="e", keep=True)] * rng.randrange(2), last)
+        sample = Sample(id=f"{job}.{position}", stage=stage, instruction="Say it.", meta=meta) if keep else None
+        made.append(Outcome(f"{job}.{position}", draft, verdicts, sample))
+    return made
+
+
+@laws
+@given(seed=st.integers(), again=st.booleans())
+def test_tallies_are_what_there_is_whatever_a_run_does(tmp_path_factory: Any, seed: int, again: bool) -> None:
+    rng = Random(seed)
+    with created(tmp_path_factory.mktemp("run")) as ledger:
+        lived(ledger, rng)
+        if again:
+            settled = [stored.job for stored in ledger.jobs("settled")]
+            ledger.judge_again([(job.number, some_outcomes(job.number, job.stage, rng)) for job in settled], {})
+        assert list(ledger.miscounted()) == []
+        told = summary(ledger)
+        assert sorted(told.jobs) == ledger.query("SELECT stage, state, count(*) FROM jobs GROUP BY 1, 2 ORDER BY 1, 2")
+        assert sorted(told.drops) == ledger.query("SELECT stage, filter, reason, count(*) FROM drops GROUP BY 1, 2, 3")
+        assert told.instance_drops == dict(ledger.query("SELECT reason, count(*) FROM instance_drops GROUP BY 1"))
+        assert told.answers == ledger.count("answers")
+        assert sum(kept(ledger, stage) for stage in "st") == ledger.count("kept")
+        assert rooted(ledger) == ledger.count("jobs", "after IS NULL")
+
+
+@laws
+@given(seed=st.integers())
+def test_an_older_ledger_is_counted_when_it_is_brought_up(tmp_path_factory: Any, seed: int) -> None:
+    older, newer = tmp_path_factory.mktemp("older"), tmp_path_factory.mktemp("newer")
+    with pytest.MonkeyPatch.context() as before, created(newer) as born:
+        lived(born, Random(seed))
+        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:3])
+        with created(older) as ledger:
+            lived(ledger, Random(seed))
+        before.undo()
+        with Ledger.open(older, write=True) as ledger:
+            assert list(ledger.miscounted()) == []
+            assert summary(ledger) == summary(born)
+
+
+def test_what_status_asks_is_no_more_work_in_a_longer_run(tmp_path: Path) -> None:
+    def steps(jobs: int) -> int:
+        """Of SQLite's machine, in hundreds, for the summary of a run of so many jobs."""
+        counted: list[int] = []
+        with created(tmp_path / str(jobs)) as ledger:
+            for job in range(1, jobs + 1):
+                ledger.plan(Job(job, "s", {}))
+                ledger.answer(str(job), job, 0, "{}", Completion(text="", model="m"), 0.1)
+                drop = Verdict(filter="f", keep=False, reason="r", instance_drops=(InstanceDrop(0, "r"),))
+                ledger.settle(job, [Outcome(f"{job}.1", Draft(stage="s", instruction="Say it."), (drop,), None)], [])
+            ledger._db.set_progress_handler(lambda: counted.append(1), 100)
+            summary(ledger), kept(ledger, "s"), rooted(ledger), list(ledger.jobs("planned"))
+        return len(counted)
+
+    for jobs in (10, 300):
+        (tmp_path / str(jobs)).mkdir()
+    assert steps(300) <= steps(10) + 1
 
 
 # -- migrations -------------------------------------------------------------------------------------------------------
