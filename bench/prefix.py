@@ -50,11 +50,13 @@ class Run(NamedTuple):
     load: float
 
 
-async def run(server: Server, tree: Tree, prompts: int, folder: Path) -> Run:
-    """Self-Instruct until so many prompts for instructions are settled."""
+async def run(server: Server, tree: Tree, prompts: int, alone: bool, folder: Path) -> Run:
+    """Self-Instruct until so many prompts for instructions are settled; `alone` leaves out what follows from them."""
     told = read(build(RunConfig, tree, where="bench"))
     with begin(folder, told, server.backend.model) as ledger:
         state = RunState.load(ledger, told.config)
+        if alone:
+            state.recipe.follow = lambda *_: ()  # type: ignore[method-assign]
         engine = Engine(state, ledger, server.backend, model=server.backend.model)
         server.forget()
         before, began = server.counters(*COUNTERS), time.perf_counter()
@@ -118,7 +120,10 @@ async def compare(options: argparse.Namespace) -> None:
                 folder = Path(scratch) / f"{number}{shared}"
                 folder.mkdir()
                 runs.append(
-                    ("arranged" if shared else "as published", await run(server, tree, options.prompts, folder))
+                    (
+                        "arranged" if shared else "as published",
+                        await run(server, tree, options.prompts, options.alone, folder),
+                    )
                 )
                 print(f"{runs[-1][0]}: {runs[-1][1].seconds:.0f} s", flush=True)
     count = min(len(r.kept) for _, r in runs)
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=96, help="for instructions, in each run")
     parser.add_argument("--runs", type=int, default=1, help="of each kind, with other numbers of the draw")
     parser.add_argument("--instance-tokens", type=int, default=0, help="for an answer with instances; 0: as published")
+    parser.add_argument("--alone", action="store_true", help="ask for instructions and for nothing else")
     asyncio.run(compare(parser.parse_args()))
 
 

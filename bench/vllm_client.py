@@ -80,8 +80,10 @@ async def timed(server: Server, work: Awaitable[Any]) -> Rate:
             await look()
 
     watching = asyncio.create_task(watch())
-    await work
-    watching.cancel()
+    try:
+        await work
+    finally:
+        watching.cancel()
     await look()
     tokens = seen[-1][1]
     # Work may begin and end with what is no generation, such as loading a tokenizer: time runs while tokens come.
@@ -126,6 +128,7 @@ async def theirs(server: Server, requests: Path, width: int, python: str, result
         *(python, "-c", CLIENT, "--backend=openai", "--endpoint=/v1/completions", f"--base-url={server.url}"),
         *(f"--model={server.backend.model}", "--dataset-name=custom", f"--dataset-path={requests}"),
         *("--custom-output-len=-1", "--num-prompts=-1", "--disable-shuffle", "--skip-chat-template", "--ignore-eos"),
+        "--ready-check-timeout-sec=0",
         *("--disable-tqdm", "--save-result", f"--result-filename={result}", f"--max-concurrency={width}", *drawing),
     ]
     log = result.with_suffix(".log")
