@@ -24,7 +24,7 @@ from simulated import USED, Change, Settings, Simulation, Use
 from tables import row, spread, table
 from work import Done, drive, self_instruct
 
-from selfinstruct.backends.base import Limits
+from selfinstruct.backends.base import Left, Limits
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.config import RunConfig, build
 from selfinstruct.errors import RateLimited
@@ -80,7 +80,8 @@ class Near:
         await asyncio.sleep(HOP)
         let_in = self._simulation.arrive()
         if told := self._simulation.left():
-            self.limits = Limits(*told[1:])
+            most, remaining, reset = told
+            self.limits = Limits(Left(remaining, reset, most))
         if not let_in:
             await asyncio.sleep(HOP)
             raise RateLimited("rate_limited", "too many requests", status=429, retry_after=self._retry_after)

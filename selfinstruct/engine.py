@@ -12,7 +12,8 @@ and both orders are numbered in the ledger, so that a run is a function of its a
 feature: a job that was planned and not settled is performed again, and what it was answered before comes from the
 ledger.
 
-Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice. When the
+Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice; what is late
+by then, out for several times as long as its like, is not counted on, so that no run waits for one slow reply. When the
 last task is kept, or the run ends otherwise, no request starts any more; those in flight may still arrive, for `grace`
 seconds, and are stored: for a larger target, or for the next time.
 """
@@ -43,6 +44,10 @@ from selfinstruct.text import storable
 Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
 """Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
 nothing more can be planned; too many jobs in a row kept nothing, or failed."""
+
+
+LATE = 3.0
+"""Times as long as jobs of its stage take, after which one is not counted on any more."""
 
 
 class Planned(NamedTuple):
@@ -169,6 +174,12 @@ class Engine:
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._started: dict[int, tuple[str, float]] = {}
+        """Stage of each job in flight, and when it was started."""
+        self._took: dict[str, float] = {}
+        """Seconds that a job of each stage took, on average, lately."""
+        self._tapering = False
+        """Whether something would be started if less were expected of what is in flight."""
         self._asking = 0
         """Requests that the backend has been sent and has not answered."""
         self._begun: Counter[str] = Counter()
@@ -261,8 +272,18 @@ class Engine:
         for planned in self._plan_and_start():
             yield planned
         while self._ending() is None and (self._tasks or not self._events.empty()):
-            for event in self._see(await self._events.get()):
+            arrived = await self._next()
+            for event in self._plan_and_start() if arrived is None else self._see(arrived):
                 yield event
+
+    async def _next(self) -> Event | Arrived | None:
+        """What happens next; None where a job has become late before anything did."""
+        if not self._tapering or not self._events.empty() or self._late_in() is None:
+            return await self._events.get()
+        try:
+            return await asyncio.wait_for(self._events.get(), self._late_in())
+        except TimeoutError:
+            return None
 
     # -- what is next -------------------------------------------------------------------------------------------------
 
@@ -309,7 +330,7 @@ class Engine:
         """
         if self.retry_only or (self._window is None and self._ending() is not None):
             return None
-        if self._open.total() >= (self._window or self.width) or self._expected(self._open) >= self._missing():
+        if self._open.total() >= (self._window or self.width) or self._suffices(self._open):
             return None
         job = self.state.plan()
         if job is not None:
@@ -320,11 +341,42 @@ class Engine:
     def _start(self) -> None:
         """Perform what waits, as far as slots are free and what has begun will not suffice."""
         while self._waiting and len(self._tasks) < self.width and self._wanted(self._waiting[0]):
-            if self._tasks and not self.retry_only and self._expected(self._begun) >= self._missing():
+            if self._tasks and not self.retry_only and self._suffices(self._begun):
                 return
             job = self._waiting.popleft()
+            self._started[job.number] = job.stage, time.monotonic()
             self._begun[job.stage] += 1
             self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
+
+    def _suffices(self, jobs: Counter[str]) -> bool:
+        """Whether these jobs may be expected to bring all that is missing, those that are late left out."""
+        missing = self._missing()
+        enough = self._expected(jobs) >= missing
+        if enough and self._counts_lateness:
+            enough = self._expected(jobs - self._late()) >= missing
+        self._tapering = enough
+        return enough
+
+    @property
+    def _counts_lateness(self) -> bool:
+        """Not where the timing may change nothing, nor where answers come by the file."""
+        return self._window is None and not self.state.config.backend.batch
+
+    def _late(self) -> Counter[str]:
+        """Stages of the jobs that are late."""
+        now = time.monotonic()
+        return Counter(stage for stage, due in self._due() if due <= now)
+
+    def _late_in(self) -> float | None:
+        """Seconds until the next job becomes late, where one will."""
+        now = time.monotonic()
+        return min((due - now for _, due in self._due() if due > now), default=None) if self._counts_lateness else None
+
+    def _due(self) -> Iterator[tuple[str, float]]:
+        """The stage of each job in flight and when it is late, where it is known how long its like take."""
+        for stage, started in self._started.values():
+            if stage in self._took:
+                yield stage, started + LATE * self._took[stage]
 
     def _expected(self, jobs: Counter[str]) -> float:
         return sum(count * self.state.value(stage) for stage, count in jobs.items() if count)
@@ -419,6 +471,7 @@ class Engine:
                 yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
+        self._time(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return
         if event.error is not None and not isinstance(event.error, Fault):
@@ -430,6 +483,12 @@ class Engine:
             yield from self._plan_and_start()
         # A slot is free, even if with `ordered` it was not this one's turn.
         self._start()
+
+    def _time(self, job: Job) -> None:
+        """Note how long a job took that has come back."""
+        stage, started = self._started.pop(job.number)
+        seconds = time.monotonic() - started
+        self._took[stage] = self._took.get(stage, seconds) + 0.1 * (seconds - self._took.get(stage, seconds))
 
     def _settleable(self, arrived: Arrived) -> Iterator[Arrived]:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers

@@ -41,13 +41,21 @@ class Backend(Protocol):
         ...
 
 
-class Limits(NamedTuple):
-    """What a server says is left: of requests and of tokens, each with the seconds until that is reset."""
+class Left(NamedTuple):
+    """What a server says is left."""
 
-    requests: float | None = None
-    requests_reset: float = 0.0
-    tokens: float | None = None
-    tokens_reset: float = 0.0
+    amount: float
+    reset: float
+    """Seconds until there is more."""
+    most: float = 0.0
+    """What there is when nothing was asked; 0 where it does not say."""
+
+
+class Limits(NamedTuple):
+    """What a server says is left of requests, and of tokens."""
+
+    requests: Left | None = None
+    tokens: Left | None = None
 
 
 class Queue(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Self
 from selfinstruct.backends.base import Backend, Several, Telling
 from selfinstruct.backends.circuit import Circuit
 from selfinstruct.backends.pace import Pace
-from selfinstruct.backends.width import Width
+from selfinstruct.backends.width import START, Width
 from selfinstruct.config import BackendConfig, widest
 from selfinstruct.errors import Fault, RateLimited, Refused
 from selfinstruct.records import Completion, Request
@@ -209,7 +209,7 @@ class Fleet:
         flows = [
             Flow(
                 one,
-                Width(max(1, most // share), steady=steady),
+                Width(max(1, most // share), config.concurrency or START, steady=steady),
                 Pace(rpm, tpm),
                 Circuit(rng),
                 clock(),

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 
-from selfinstruct.backends.base import Limits
+from selfinstruct.backends.base import Left, Limits
 from selfinstruct.backends.pauses import doubled
 
 MARGIN = 0.97
@@ -40,7 +40,12 @@ BRIEF = 0.2
 QUIET = 6.0
 """Seconds at a learnt pace before it is tested; doubles with each test from which nothing came."""
 LONGEST_QUIET = 120.0
-BOLDER = 1.0
+EARLY, SMALL = 0.2, 50
+"""Seconds in which a first refusal comes early, and requests that are few: then it was a bucket that holds little, and
+its lesson is tested soon."""
+SOON = 0.5
+"""Seconds until then."""
+BOLDER = 0.5
 """Seconds between one test and a bolder one."""
 BOLDNESS = 0.25
 """How much faster a first test is; doubles each time that nothing happens."""
@@ -105,6 +110,8 @@ class Pace:
         self._quiet = QUIET
         self._boldness = 0.0
         self._test_at = float("inf")
+        self._early: float | None = None
+        """When the first pause is over, where it came early."""
         self._held_at = float("-inf")
         self._held_until = float("-inf")
 
@@ -158,24 +165,24 @@ class Pace:
         """What the headers of an answer say, while so many requests are out, which they may not know of."""
         unknown = self._rate(0) is None
         self._told = (
-            self._spread(0, limits.requests, limits.requests_reset, out),
-            self._spread(1, limits.tokens, limits.tokens_reset, out * self._each),
+            self._spread(0, limits.requests, out),
+            self._spread(1, limits.tokens, out * self._each),
         )
         if unknown and self._told[0] is not None:
             # What leaked out at no known rate had left all the same.
             self._requests.fill(self._left_within(now, min(self._longest[0], SHORT)), now)
 
-    def _spread(self, which: int, left: float | None, reset: float, out: float) -> float | None:
+    def _spread(self, which: int, left: Left | None, out: float) -> float | None:
         """A rate at which what is left lasts until there is more; None while that is much."""
-        if left is None or reset <= 0:
+        if left is None or left.reset <= 0:
             return None
-        most = self._most_left[which] = max(self._most_left[which], left)
-        longest = self._longest[which] = max(self._longest[which], reset)
+        most = self._most_left[which] = max(self._most_left[which], left.amount, left.most)
+        longest = self._longest[which] = max(self._longest[which], left.reset)
         if longest <= SHORT and most > LEAST_TOLD:
             # So short a window is gone through evenly: to be early in it gains nothing.
             return MARGIN * most / longest
-        sure = left - out
-        return None if sure > LITTLE * most else max(sure, 0.5) / reset
+        sure = left.amount - out
+        return None if sure > LITTLE * most else max(sure, 0.5) / left.reset
 
     def refused(self, sent_at: float, now: float, retry_after: float | None) -> bool:
         """The server asks for fewer requests; whether it is the first of those out at the time to be told so."""
@@ -201,6 +208,7 @@ class Pace:
         self._lesson = self._left_within(now, window), seconds
         if self._learnt is None or self._boldness:
             self._test_at = now + wait + self._quiet
+        self._early = now + wait if self._learnt is None and now - began < EARLY else None
         self._bounds = self._weigh(seconds)
         self._boldness = 0.0
 
@@ -226,6 +234,8 @@ class Pace:
         taken, seconds = self._lesson
         self._lesson = max(1, taken - 1), seconds
         low, high = self._bounds
+        if self._early is not None:
+            self._test_at = self._early + (SOON if self._lesson[0] < SMALL else self._quiet)
         lesson = min(high, max(low, MARGIN * self._lesson[0] / max(seconds, BRIEF)))
         self._learnt = None if not low and self._lesson[0] < LEAST_TAKEN else lesson
 
@@ -250,15 +260,15 @@ _TOKENS = ("x-ratelimit-{}-tokens", "anthropic-ratelimit-tokens-{}")
 def limits_of(headers: Mapping[str, str]) -> Limits | None:
     """What the headers say is left, in the dialects of OpenAI, Anthropic and the IETF draft; None when they do not."""
     requests, tokens = _left(headers, _REQUESTS), _left(headers, _TOKENS)
-    return None if requests is None and tokens is None else Limits(*(requests or (None, 0.0)), *(tokens or (None, 0.0)))
+    return None if requests is None and tokens is None else Limits(requests, tokens)
 
 
-def _left(headers: Mapping[str, str], names: tuple[str, ...]) -> tuple[float, float] | None:
+def _left(headers: Mapping[str, str], names: tuple[str, ...]) -> Left | None:
     for name in names:
         remaining, reset = headers.get(name.format("remaining")), headers.get(name.format("reset"))
         if remaining is not None and reset is not None:
             try:
-                return float(remaining), seconds_of(reset)
+                return Left(float(remaining), seconds_of(reset), float(headers.get(name.format("limit"), 0)))
             except ValueError:
                 continue
     return None

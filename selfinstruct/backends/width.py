@@ -1,6 +1,6 @@
 """How many requests one server has at once: a number that finds itself.
 
-    doubling     while twice as many bring more, round by round
+    doubling     from few, while twice as many bring more, round by round
     narrowing    once they do not: a quarter less, as long as nothing is lost by it
     standing     what remains; now and then an eighth more is tried
     recovering   after the server was overloaded: down by a third at once, up again little by little (AIMD)
@@ -20,7 +20,7 @@ from typing import Literal
 from selfinstruct.backends.base import Queue
 
 START = 16
-"""Requests at once to begin with."""
+"""Requests at once to begin with, where nothing is said."""
 LEAST_ANSWERS = 24
 """Answers that a round has at least: fewer say little."""
 GAIN = 1.25
@@ -44,12 +44,13 @@ class Width:
 
     Args:
         most: never more than this.
-        steady: the width is `most` from the first request to the last.
+        start: so many to begin with.
+        steady: the width never changes.
     """
 
-    def __init__(self, most: int, *, steady: bool = False) -> None:
+    def __init__(self, most: int, start: int = START, *, steady: bool = False) -> None:
         self.most = most
-        self.limit = most if steady else min(START, most)
+        self.limit = most if steady else min(start, most)
         self._phase: Phase = "doubling"
         self._steady = steady
         self._best = 0.0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct.backends import pauses
-from selfinstruct.backends.base import Limits, Queue
+from selfinstruct.backends.base import Left, Limits, Queue
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.pace import CREDIT, Pace, limits_of, seconds_of
 from selfinstruct.backends.retry import ask
@@ -143,7 +143,7 @@ class Limited:
         await self._clock.sleep(0.05)
         if self._headers:
             reset = {"sliding": 1.0, "fixed": 1.0 - now % 1.0, "bucket": (21 - left) / PER_SECOND}[self._kind]
-            self.limits = Limits(left - 1, reset)
+            self.limits = Limits(Left(left - 1, reset, PER_SECOND if self._kind != "bucket" else 20))
         return Completion(text="yes", prompt_tokens=20, completion_tokens=20)
 
     async def queue(self) -> Queue | None:
@@ -224,8 +224,8 @@ async def test_a_cap_that_was_told_is_kept_from_the_first_request_on(cap: dict[s
 @given(remaining=st.integers(0, 250), out=st.integers(0, 64), reset=st.floats(2.1, 100))
 def test_what_the_headers_leave_lasts_until_there_is_more(remaining: int, out: int, reset: float) -> None:
     pace = Pace()
-    pace.heard(Limits(1000.0, reset), 0, 1000.0)
-    pace.heard(Limits(float(remaining), reset), out, 1000.0)
+    pace.heard(Limits(Left(1000.0, reset)), 0, 1000.0)
+    pace.heard(Limits(Left(float(remaining), reset)), out, 1000.0)
     for _ in range(5):
         pace.sent(1000.0, 0)
     assert pace.wait(1000.0, 64) == pytest.approx(max(0.0, 5 * reset / max(remaining - out, 0.5) - CREDIT))
@@ -243,8 +243,9 @@ def test_when_a_limit_is_reset_is_read_in_every_way_that_servers_say_it(text: st
 def test_limits_are_read_from_headers_and_nonsense_is_passed_over() -> None:
     openai = {"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "6ms",
               "x-ratelimit-remaining-tokens": "100", "x-ratelimit-reset-tokens": "1m"}  # fmt: skip
-    assert limits_of(openai) == Limits(9, 0.006, 100, 60)
-    assert limits_of({"ratelimit-remaining": "3", "ratelimit-reset": "10"}) == Limits(3, 10)
+    assert limits_of(openai) == Limits(Left(9, 0.006), Left(100, 60))
+    theirs = {"ratelimit-remaining": "3", "ratelimit-reset": "10", "ratelimit-limit": "5"}
+    assert limits_of(theirs) == Limits(Left(3, 10, 5))
     assert limits_of({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}) is None
     assert limits_of({}) is None
 
