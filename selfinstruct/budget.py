@@ -35,6 +35,8 @@ LONGEST_ANSWER = 32_768
 """Tokens that an answer without `max_tokens` is taken to have at most."""
 NEVER_SENT = {"connection_refused", "no_such_host", "tls"}
 """Faults of attempts that reached no server."""
+STORE_EVERY = 1.0
+"""Seconds after which what was spent is stored at the latest, as soon as something more is."""
 NOTHING = Usage()
 
 What = Literal["cost", "tokens", "requests", "time"]
@@ -148,13 +150,6 @@ class Account:
         """A prompt of so many bytes had so many tokens."""
         self._density = max(self._density, tokens / size)
 
-    def lowered(self) -> Usage | None:
-        """What the ledger should have for in flight, once it has what is due, if that is much less than it has."""
-        if self.stored.requests <= 2 * self.in_flight.requests:
-            return None
-        self.stored = self.in_flight
-        return self.stored
-
 
 class Purse:
     """What a run may still send.
@@ -264,21 +259,26 @@ class Purse:
         self._land(charge, NOTHING)
 
     def due(self) -> list[Count]:
-        """What was spent and is not in the ledger; whoever asks stores it."""
-        counts = []
-        for role, account in self._accounts.items():
-            if account.due != NOTHING:
-                counts.append(Count(role, account.due, self._lap(), account.lowered()))
-                account.due = NOTHING
-        return counts
+        """What should be stored now, beside the answer or the fault: what was spent, once in a while, for until then it
+        counts as in flight; of requests that outlive the process, at once."""
+        now = self._clock() - self._counted >= STORE_EVERY
+        return [
+            self._count(role, account)
+            for role, account in self._accounts.items()
+            if account.due.requests and (now or role in self._resumed)
+        ]
+
+    def _count(self, role: Role, account: Account) -> Count:
+        """All that is due, and twice of what is in flight, so that most of what is sent next is covered already."""
+        account.stored = account.in_flight.plus(account.in_flight)
+        due, account.due = account.due, NOTHING
+        return Count(role, due, self._lap(), account.stored)
 
     def _send(self, charge: Charge) -> None:
         account = self._accounts[charge.role]
         account.in_flight = account.in_flight.plus(charge.usage)
-        most = account.in_flight.plus(account.due)
-        if not account.stored.covers(most):
-            self._ledger.sending(charge.role, most)
-            account.stored = most
+        if not account.stored.covers(account.in_flight.plus(account.due)):
+            self._ledger.charge([self._count(charge.role, account)])
 
     def _land(self, charge: Charge, took: Usage) -> None:
         account = self._accounts[charge.role]

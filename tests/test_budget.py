@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
@@ -19,11 +20,11 @@ from selfinstruct.engine import Ended
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
 from selfinstruct.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.ledger import NAME, Ledger
 from tests.cli.playing import say
-from tests.processes import Command, answer, command, model_server, until
+from tests.processes import Command, answer, model_server, until
 from tests.runs import Model, Run, answering, differences, evolving
-from tests.server import ModelServer, Reply, dropped, error, html, rate_limited, truncated
+from tests.server import ModelServer, Reply, dropped, error, html, truncated
 from tests.store.test_ledger import created
 
 laws = settings(deadline=None, max_examples=10)
@@ -31,7 +32,6 @@ WELL = [None]
 FAULTS = [
     *[None] * 12,
     Transient("server_error", "HTTP 500", status=500),
-    RateLimited("rate_limited", "429", status=429, retry_after=0),
     Refused("content_filter", "no", status=400),
     Transient("timeout", "no answer in time"),
     Transient("not_json", "an HTML page", status=200),
@@ -360,6 +360,14 @@ def test_a_budget_stands_in_its_own_unit(cap: Cap, standing: str) -> None:
     assert cap.standing(4812) == standing
 
 
+def test_being_told_to_wait_is_a_request_and_no_tokens(tmp_path: Path) -> None:
+    wait = RateLimited("rate_limited", "429", status=429, retry_after=0)
+    model = Charging(1, faults=[*[None] * 9, wait])
+    run = Run(tmp_path, n=3).drive(model)
+    assert run.count("faults", "kind = 'rate_limited'") > 0
+    assert metered(run) == model.usage
+
+
 # -- many at once -----------------------------------------------------------------------------------------------------
 
 
@@ -392,18 +400,32 @@ def test_thousands_may_wait_and_each_is_looked_at_about_once(tmp_path: Path) -> 
     assert looks < 4 * 5000
 
 
-def test_what_the_ledger_has_for_in_flight_is_at_most_twice_of_it(tmp_path: Path) -> None:
+@given(steps=st.lists(st.booleans(), min_size=1, max_size=80), hasty=st.booleans())
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_ledger_never_has_less_than_was_sent_nor_twice_the_most_that_was_in_flight_too_much(
+    tmp_path: Path, steps: list[bool], hasty: bool
+) -> None:
+    """Whether requests are sent or answered, and whether what was spent is stored each time or hardly ever."""
+
     async def some(ledger: Ledger) -> None:
-        purse = Purse(ledger, BudgetConfig(), {}, on_reached=lambda *told: None)
+        purse = Purse(ledger, BudgetConfig(), {}, on_reached=lambda *told: None, clock=count(0, 2.0 * hasty).__next__)
         purse.open()
         request = Request(model="m", prompt="hello", sampling=Sampling(max_tokens=10))
-        charges = [charge for _ in range(64) if (charge := await purse.admit("writer", request)) is not None]
-        for left in range(63, -1, -1):
-            purse.answered(charges[left], Completion(text="", prompt_tokens=1))
-            ledger.answer(f"k{left}", 1, 0, "{}", Completion(text=""), 0.0, counts=purse.due())
-            held = ledger.meter()["writer"].in_flight.requests
-            assert left <= held <= max(1, 2 * left)
+        flight, sent, most = list[Charge](), 0, 0
+        for step, sends in enumerate(steps):
+            if sends or not flight:
+                charge = await purse.admit("writer", request)
+                assert charge is not None
+                flight.append(charge)
+                sent, most = sent + 1, max(most, len(flight))
+            else:
+                purse.answered(flight.pop(), Completion(text="", prompt_tokens=1))
+                ledger.answer(f"k{step}", 1, 0, "{}", Completion(text=""), 0.0, counts=purse.due())
+            assert sent <= ledger.meter()["writer"].spent.requests <= sent + 2 * most
+        purse.end("interrupted", "")
+        assert ledger.meter()["writer"].usage.requests == sent - len(flight)
 
+    (tmp_path / NAME).unlink(missing_ok=True)
     with created(tmp_path) as ledger:
         asyncio.run(some(ledger))
 
@@ -427,7 +449,7 @@ def test_a_server_full_of_faults_is_asked_no_more_than_the_budget(
     draws = Random(5)
 
     def faulty(body: dict[str, Any]) -> str | Reply:
-        bad = draws.choice([*[None] * 7, error(500), dropped(), html(200), rate_limited(0), truncated()])
+        bad = draws.choice([*[None] * 7, error(500), dropped(), html(200), truncated()])
         return answer(body) if bad is None else bad
 
     with model_server(latency=0.002) as server:
@@ -444,18 +466,17 @@ def test_a_server_full_of_faults_is_asked_no_more_than_the_budget(
     assert differences(run.run) == []
 
 
-def test_a_killed_process_has_counted_what_it_had_sent(tmp_path: Path) -> None:
+def test_a_killed_process_has_counted_what_it_had_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with model_server(latency=0.02) as server:
         run = Command(server, tmp_path, "--max-requests", "60", n=60)
         for _ in range(2):
             with run.started(asked=15) as process:
                 process.kill()
             until(lambda: server._now == 0)
-        done = run.finish()
-        assert done.returncode == 0, done.stderr
-        assert "budget of 60 requests reached: 60 sent" in done.stderr
+        done = say(capsys, *run.arguments)
+        assert done.code == 0, done.err
+        assert "budget of 60 requests reached: 60 sent" in done.err
         assert 60 - 2 * 2 * run.concurrency <= len(server.requests) <= 60
-        assert "60 of 60 requests" in command("status", f"{run.run}/.").stdout
-        run.arguments += ["--max-requests", "9999"]
-        assert run.finish().returncode == 0
-        assert command("verify", f"{run.run}/.").returncode == 0
+        assert "60 of 60 requests" in say(capsys, "status", f"{run.run}/.").out
+        assert say(capsys, *run.arguments, "--max-requests", "9999").code == 0
+    assert differences(run.run) == []

@@ -101,8 +101,8 @@ class Count(NamedTuple):
     usage: Usage
     seconds: float = 0.0
     """Of working time, since the last count."""
-    in_flight: Usage | None = None
-    """What may be in flight from now on; None leaves what stands there."""
+    in_flight: Usage = Usage()
+    """What may be in flight from now on."""
 
 
 class Meter(NamedTuple):
@@ -258,10 +258,10 @@ class Ledger:
             )
             self._count(counts)
 
-    def sending(self, role: Role, in_flight: Usage) -> None:
-        """Store what is in flight at most, before it is: a process that dies has then counted it."""
+    def charge(self, counts: Iterable[Count]) -> None:
+        """Store what was spent, and what may be in flight, before it is: a process that dies has then counted it."""
         with self._transaction():
-            self._db.execute(_IN_FLIGHT, (*_sent(in_flight), role))
+            self._count(counts)
 
     def go_on(self, resumed: Collection[Role] = ()) -> None:
         """Begin a session: what was in flight when the last one died is spent, and it is no longer ended.
@@ -272,7 +272,7 @@ class Ledger:
         with self._transaction():
             self._db.execute("DELETE FROM run WHERE key = 'ended'")
             for role in resumed:
-                self._db.execute(_IN_FLIGHT, (*_sent(Usage()), role))
+                self._db.execute(_FORGOTTEN, (role,))
             self._db.execute(_LANDED)
 
     def end(self, ending: str, message: str, counts: Iterable[Count] = ()) -> None:
@@ -344,9 +344,7 @@ class Ledger:
 
     def _count(self, counts: Iterable[Count]) -> None:
         for count in counts:
-            self._db.execute(_COUNTED, (*count.usage, count.seconds, count.role))
-            if count.in_flight is not None:
-                self._db.execute(_IN_FLIGHT, (*_sent(count.in_flight), count.role))
+            self._db.execute(_COUNTED, (*count.usage, count.seconds, *_sent(count.in_flight), count.role))
 
     def _outcomes(self, job: int, outcomes: Sequence[Outcome]) -> None:
         for position, outcome in enumerate(outcomes, start=1):
@@ -578,10 +576,11 @@ class Ledger:
 
 _COUNTED = (
     "UPDATE meter SET requests = requests + ?, prompt_tokens = prompt_tokens + ?, cached_tokens = cached_tokens + ?,"
-    " completion_tokens = completion_tokens + ?, seconds = seconds + ? WHERE role = ?"
+    " completion_tokens = completion_tokens + ?, seconds = seconds + ?, requests_in_flight = ?,"
+    " prompt_tokens_in_flight = ?, completion_tokens_in_flight = ? WHERE role = ?"
 )
-_IN_FLIGHT = (
-    "UPDATE meter SET requests_in_flight = ?, prompt_tokens_in_flight = ?, completion_tokens_in_flight = ?"
+_FORGOTTEN = (
+    "UPDATE meter SET requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
     " WHERE role = ?"
 )
 _LANDED = (

@@ -30,7 +30,7 @@ from selfinstruct.records import (
     Verdict,
 )
 from selfinstruct.store import ledger as module
-from selfinstruct.store.ledger import NAME, Ledger
+from selfinstruct.store.ledger import NAME, Count, Ledger
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
 from selfinstruct.store.summary import kept, rooted, summary
 
@@ -482,11 +482,11 @@ def test_a_ledger_without_a_meter_gets_one_from_its_answers_and_faults(
 
 
 def test_what_is_in_flight_when_a_session_begins_was_spent_by_the_last_one(ledger: Ledger) -> None:
-    ledger.sending("writer", Usage(3, 300, 0, 90))
+    ledger.charge([Count("writer", Usage(), 0.0, Usage(3, 300, 0, 90))])
     assert ledger.meter()["writer"].usage == Usage()
     ledger.go_on()
     assert ledger.meter()["writer"][:2] == (Usage(3, 300, 0, 90), Usage())
-    ledger.sending("writer", Usage(1, 10, 0, 10))
+    ledger.charge([Count("writer", Usage(), 0.0, Usage(1, 10, 0, 10))])
     ledger.go_on(resumed=["writer"])
     assert ledger.meter()["writer"][:2] == (Usage(3, 300, 0, 90), Usage())
 
