@@ -253,8 +253,15 @@ class Pace:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_REQUESTS = ("x-ratelimit-{}-requests", "anthropic-ratelimit-requests-{}", "x-ratelimit-{}", "ratelimit-{}")
-_TOKENS = ("x-ratelimit-{}-tokens", "anthropic-ratelimit-tokens-{}")
+Names = tuple[tuple[str, str, str], ...]
+"""What servers call what remains, when it is reset, and the most that there is."""
+_REQUESTS, _TOKENS = (
+    tuple((name.format("remaining"), name.format("reset"), name.format("limit")) for name in names)
+    for names in (
+        ("x-ratelimit-{}-requests", "anthropic-ratelimit-requests-{}", "x-ratelimit-{}", "ratelimit-{}"),
+        ("x-ratelimit-{}-tokens", "anthropic-ratelimit-tokens-{}"),
+    )
+)
 
 
 def limits_of(headers: Mapping[str, str]) -> Limits | None:
@@ -263,12 +270,11 @@ def limits_of(headers: Mapping[str, str]) -> Limits | None:
     return None if requests is None and tokens is None else Limits(requests, tokens)
 
 
-def _left(headers: Mapping[str, str], names: tuple[str, ...]) -> Left | None:
-    for name in names:
-        remaining, reset = headers.get(name.format("remaining")), headers.get(name.format("reset"))
-        if remaining is not None and reset is not None:
+def _left(headers: Mapping[str, str], names: Names) -> Left | None:
+    for remaining, reset, most in names:
+        if remaining in headers and reset in headers:
             try:
-                return Left(float(remaining), seconds_of(reset), float(headers.get(name.format("limit"), 0)))
+                return Left(float(headers[remaining]), seconds_of(headers[reset]), float(headers.get(most, 0)))
             except ValueError:
                 continue
     return None

@@ -5,7 +5,8 @@
     standing     what remains; now and then an eighth more is tried
     recovering   after the server was overloaded: down by a third at once, up again little by little (AIMD)
 
-A round lasts until as many requests have been answered as the width allows, and enough to tell. What counts is not how
+A round lasts until as many requests have been answered as the width allows (half as many while it doubles), and enough
+to tell. What counts is not how
 soon answers come, which gets worse long before a server is full, but how much comes: work a second, by Little's law the
 width times the work done for each second that a request was away. Work is measured in tokens, so that a round of long
 answers is not taken for a slow one. What is sent just after the width has grown finds a queue that is still short, and
@@ -23,9 +24,11 @@ START = 16
 """Requests at once to begin with, where nothing is said."""
 LEAST_ANSWERS = 24
 """Answers that a round has at least: fewer say little."""
+SLOWEST = 0.05
+"""Share of a round's answers that is not counted."""
 GAIN = 1.25
 """Work that twice the width must bring, relative to before, for it to be doubled again."""
-LOSS = 0.97
+LOSS = 0.95
 """Share of the most work so far that a narrower width must still bring."""
 BACK_OFF = 0.7
 """Share of the width that is left when the server was overloaded."""
@@ -70,11 +73,9 @@ class Width:
         if self._steady or sent_at < self._began or at_once < 0.8 * self.limit:
             # Sent before the width was what it is now, or with so few others that it says nothing of it.
             return
-        self._answers += 1
-        self._work += tokens + OVERHEAD
-        self._seconds += max(now - sent_at, 1e-6)
-        least = 0 if self._phase == "recovering" else LEAST_ANSWERS
-        if self._answers < max(least, self.limit) or self._queued:
+        seconds, work = max(now - sent_at, 1e-6), tokens + OVERHEAD
+        self._round.append((seconds / work, seconds, work))
+        if len(self._round) < self._enough() or self._queued:
             return
         if self._settled:
             self._end_round(now)
@@ -117,7 +118,9 @@ class Width:
     # -- rounds -------------------------------------------------------------------------------------------------------
 
     def _end_round(self, now: float) -> None:
-        rate = self.limit * self._work / self._seconds
+        # Without the slowest: one of them among few makes a server look half as fast.
+        counted = sorted(self._round)[: max(1, int((1 - SLOWEST) * len(self._round)))]
+        rate = self.limit * sum(work for *_, work in counted) / sum(seconds for _, seconds, _ in counted)
         step = {
             "doubling": self._double,
             "narrowing": self._narrow,
@@ -169,4 +172,11 @@ class Width:
 
     def _begin(self, now: float, *, settled: bool) -> None:
         self._began, self._settled = now, settled
-        self._answers, self._work, self._seconds = 0, 0.0, 0.0
+        self._round: list[tuple[float, float, float]] = []
+        """Of each answer of this round, seconds for a token's worth of work, seconds, and work."""
+
+    def _enough(self) -> int:
+        """Answers that make a round."""
+        if self._phase == "doubling":
+            return max(LEAST_ANSWERS // 2, self.limit // 2)
+        return self.limit if self._phase == "recovering" else max(LEAST_ANSWERS, self.limit)
