@@ -249,7 +249,7 @@ def _as_begun(recipe: Tree) -> Tree:
     and named all that it had."""
     if not recipe.get("switches"):
         return recipe
-    return merge({"switches": module_of(recipe["name"]).Options.all_off()}, recipe)
+    return {**recipe, "switches": {**module_of(recipe["name"]).Options.all_off(), **recipe["switches"]}}
 
 
 def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:

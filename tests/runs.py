@@ -255,6 +255,10 @@ class Run:
         """Meddle with the ledger."""
         with Ledger.open(self.folder, write=True) as ledger:
             assert ledger._db.execute(sql, values).rowcount > 0, "nothing was changed"
+            if sql.startswith("UPDATE answers"):
+                # Answers are stored or forgotten, never changed; so nothing counts them anew when they are.
+                ledger._db.execute("DELETE FROM tally_answers")
+                ledger._db.execute("INSERT INTO tally_answers SELECT * FROM counted_answers")
 
     def counts_add_up(self) -> None:
         """Law 3: nothing lost, nothing silent."""

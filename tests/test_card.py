@@ -142,7 +142,7 @@ def test_the_embedded_model_is_not_to_be_trained_on(tmp_path: Path) -> None:
     ("model", "backend", "cost"),
     [
         ("m", {}, "none by the token"),
-        ("gpt-4o-mini", {"kind": "openai", "script": None}, "about $0.0, by list prices when this card was written\n"),
+        ("gpt-4o-mini", {"kind": "openai", "script": None}, "about $0.01, by list prices when this card was written\n"),
         ("m", {"price_in": 900.0, "price_out": 0.0}, "about $"),
         ("no-such-model", {"kind": "openai", "script": None}, "unknown, as no price is known"),
         ("gpt-4o-mini", {"kind": "openai", "script": None, "base_url": "http://x.example/v1"}, "unknown, as no price"),

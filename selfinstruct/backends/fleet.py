@@ -69,6 +69,11 @@ class Flow:
         self._expected: dict[int | None, float] = {}
         """Tokens of an answer with so much room, on average."""
 
+    @property
+    def breadth(self) -> int | None:
+        """Its width, where that is not settled from the beginning."""
+        return None if self.width.steady else self.width.limit
+
     def load(self) -> tuple[float, int]:
         """How full it is, from 0 to 1; among equals, how often it has been asked."""
         return self.in_flight / self.width.limit, self.turns
@@ -113,7 +118,7 @@ class Turn:
         """Wait for the instant at which it may be sent."""
         fleet, flow, pace = self._fleet, self._flow, self._flow.pace
         async with flow.gate:
-            while flow.live and (wait := pace.wait(fleet.clock(), flow.width.limit)) > SOON:
+            while flow.live and (wait := pace.wait(fleet.clock(), flow.breadth)) > SOON:
                 # What is known may be another in a moment.
                 await fleet.sleep(min(wait, LONGEST_NAP))
             self._sent_at = fleet.clock()

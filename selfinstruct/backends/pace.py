@@ -125,12 +125,16 @@ class Pace:
         """Requests a second that may leave, where that is known."""
         return self._rate(0)
 
-    def wait(self, now: float, width: int) -> float:
-        """Seconds until the next request may leave, as far as is known now; so many may be out at once."""
+    def wait(self, now: float, width: int | None) -> float:
+        """Seconds until the next request may leave, as far as is known now.
+
+        Args:
+            width: requests that may be out at once, where it is still found out how many; None needs no breath.
+        """
         wait = self._held_until - now
         if rate := self._rate(0):
             wait = max(wait, self._requests.wait(now, rate))
-        elif self._seconds:
+        elif self._seconds and width is not None:
             wait = max(wait, self._breaths.wait(now, max(2 * width / self._seconds, BREATH), credit=0.0))
         if rate := self._rate(1):
             wait = max(wait, self._tokens.wait(now, rate))

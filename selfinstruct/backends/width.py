@@ -55,7 +55,7 @@ class Width:
         self.most = most
         self.limit = most if steady else min(start, most)
         self._phase: Phase = "doubling"
-        self._steady = steady
+        self.steady = steady
         self._best = 0.0
         """The most work a second that a round has brought."""
         self._narrower = self._wider = self.limit
@@ -70,7 +70,7 @@ class Width:
     def answered(self, sent_at: float, now: float, tokens: int, at_once: int) -> None:
         """A request sent at `sent_at` was answered with so many tokens, while `at_once` were out."""
         self._attempts += 1
-        if self._steady or sent_at < self._began or at_once < 0.8 * self.limit:
+        if self.steady or sent_at < self._began or at_once < 0.8 * self.limit:
             # Sent before the width was what it is now, or with so few others that it says nothing of it.
             return
         seconds, work = max(now - sent_at, 1e-6), tokens + OVERHEAD
@@ -96,7 +96,7 @@ class Width:
 
         Where far fewer are out than might be, it is not their number that is too high.
         """
-        if self._steady or sent_at < self._backed_off_at or at_once < self.limit / 2:
+        if self.steady or sent_at < self._backed_off_at or at_once < self.limit / 2:
             return
         self._backed_off_at = now
         self._ceiling = self.limit if self._phase != "recovering" else max(self._ceiling, self.limit)
@@ -105,8 +105,8 @@ class Width:
 
     def heard(self, queue: Queue, now: float) -> None:
         """The server's own word: keep something waiting, and no more than a few."""
-        self._queued = not self._steady
-        if self._steady:
+        self._queued = not self.steady
+        if self.steady:
             return
         enough = max(2, queue.running // 16)
         if queue.waiting == 0 and queue.running >= 0.9 * self.limit:
