@@ -325,8 +325,8 @@ class Engine:
     def _plan(self) -> Job | None:
         """Plan a job from the pool if the rules allow.
 
-        A function of the settled state and the jobs open, not of time; with `ordered` not even of being stopped, for
-        another job may be settled before the run is continued.
+        With `ordered` that is a function of the settled state and the jobs open, not of time, and not even of being
+        stopped, for another job may be settled before the run is continued.
         """
         if self.retry_only or (self._window is None and self._ending() is not None):
             return None
