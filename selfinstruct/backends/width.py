@@ -69,13 +69,13 @@ class Width:
 
     def answered(self, sent_at: float, now: float, tokens: int, at_once: int) -> None:
         """A request sent at `sent_at` was answered with so many tokens, while `at_once` were out."""
-        self._attempts += 1
-        if self.steady or sent_at < self._began or at_once < 0.8 * self.limit:
+        self._count()
+        if self.steady or self._queued or sent_at < self._began or at_once < 0.8 * self.limit:
             # Sent before the width was what it is now, or with so few others that it says nothing of it.
             return
         seconds, work = max(now - sent_at, 1e-6), tokens + OVERHEAD
         self._round.append((seconds / work, seconds, work))
-        if len(self._round) < self._enough() or self._queued:
+        if len(self._round) < self._enough():
             return
         if self._settled:
             self._end_round(now)
@@ -84,10 +84,14 @@ class Width:
 
     def failed(self, sent_at: float, now: float) -> None:
         """A request met what an overloaded server does to requests: an error of its own, or no answer in time."""
-        self._attempts += 1
+        self._count()
         self._failures += 1
         if self._attempts >= LEAST_ANSWERS and self._failures > OVERLOADED * self._attempts:
             self.back_off(sent_at, now, self.limit)
+
+    def _count(self) -> None:
+        """Count an attempt; of those long ago half is forgotten, again and again."""
+        self._attempts += 1
         if self._attempts >= max(2 * self.limit, 2 * LEAST_ANSWERS):
             self._attempts, self._failures = self._attempts // 2, self._failures // 2
 

@@ -109,6 +109,16 @@ def test_a_stray_error_is_no_sign_of_overload_and_a_fifth_of_them_is() -> None:
     assert after(0.5) < 30
 
 
+def test_an_overload_after_a_long_time_without_any_is_seen_as_soon_as_one_at_the_beginning() -> None:
+    width = Width(64, 64)
+    for now in range(100_000):
+        width.answered(now - 0.5, float(now), 100, width.limit)
+    before = width.limit
+    for now in range(100_000, 100_060):
+        width.failed(now - 0.5, float(now))
+    assert width.limit < before
+
+
 def test_a_server_that_tells_its_queue_has_something_waiting_and_not_much() -> None:
     width, slots = Width(1024), 48
     for now in range(60):
