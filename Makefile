@@ -46,7 +46,11 @@ test: $(VENV)/ready-dev ## the everyday tests, the embedded model among them
 
 .PHONY: test-crash
 test-crash: $(VENV)/ready-dev ## kill and resume for minutes
-	$(BIN)/pytest -m crash --timeout 900
+	$(BIN)/pytest -m crash --durations 5
+
+.PHONY: test-faults
+test-faults: $(VENV)/ready-dev ## ask servers that fail in every way, for minutes
+	$(BIN)/pytest -m faults --durations 5
 
 .PHONY: test-vllm
 test-vllm: $(VENV)/ready-dev ## real vLLM on this machine's processor, in .venv-vllm
@@ -91,8 +95,9 @@ docs-check: $(VENV)/ready-dev
 .PHONY: bench
 bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/start.py
-	$(BIN)/python bench/pipeline.py
 	$(BIN)/python bench/client.py
+	$(BIN)/python bench/virtual.py
+	$(BIN)/python bench/serve.py
 	$(BIN)/python bench/embedded.py
 	$(BIN)/python bench/rouge.py --quick
 	$(BIN)/python bench/evolve.py
@@ -101,9 +106,14 @@ bench: $(VENV)/ready-dev ## the figures of the README and docs/lab.md (minutes)
 	$(BIN)/python bench/export.py --samples 200000
 	$(BIN)/python bench/report.py
 
+.PHONY: bench-peers
+bench-peers: $(VENV)/ready-dev ## other tools on the same servers, in .venv-peers (3 GB, a quarter of an hour)
+	$(BIN)/python bench/peers/install.py
+	$(BIN)/python bench/serve.py --peers
+
 .PHONY: clean
 clean: ## remove virtual environments and caches; never outputs/
-	rm -rf $(VENV) .venv-vllm .venv-trainers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-vllm .venv-trainers .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
     python bench/client.py [--requests 4000] [--in-flight 256] [--latency 0.05]
 
-A local server in a process of its own answers after 50 ms. All ways are measured in the same run, in turns, and the
+A simulated server in a process of its own answers after 50 ms. All ways are measured in the same run, in turns, and the
 best turn of each counts; CPU is this process's alone.
 """
 
@@ -10,50 +10,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import aiohttp
+from simulated import simulated
 
 from selfinstruct.backends import open_backend
+from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.openai import body_of
-from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.backends.retry import ask
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import Fault
 from selfinstruct.records import Request, Sampling
 
-SERVER = """
-import asyncio, json, sys
-from aiohttp import web
-
-async def complete(request):
-    await request.read()
-    await asyncio.sleep(float(sys.argv[1]))
-    return web.Response(body=ANSWER, content_type="application/json")
-
-async def models(request):
-    return web.json_response({"data": [{"id": "bench"}]})
-
-async def main():
-    app = web.Application()
-    app.router.add_post("/v1/completions", complete)
-    app.router.add_get("/v1/models", models)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
-
-ANSWER = json.dumps({
-    "id": "cmpl-1", "object": "text_completion", "created": 1, "model": "bench",
-    "choices": [{"index": 0, "text": " Write a letter.\\n10." * 15, "logprobs": None, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 300, "completion_tokens": 100, "total_tokens": 400},
-}).encode()
-asyncio.run(main())
-"""  # fmt: skip
 REQUEST = Request(
     model="bench",
     prompt="Come up with a series of tasks:\n\n" + "1. Name a river that flows through two countries.\n" * 9,
@@ -90,14 +61,14 @@ async def compare(url: str, requests: int, in_flight: int) -> dict[str, Cost]:
     config = BackendConfig(kind="openai", base_url=f"{url}/v1")
     connector = aiohttp.TCPConnector(limit=0)
     async with open_backend(config, notice=print) as backend, aiohttp.ClientSession(connector=connector) as session:
-        throttle = Throttle()
+        fleet = Fleet.of(backend, config)
 
         async def bare() -> object:
             async with session.post(f"{url}/v1/completions", json=body_of(REQUEST, "")) as answer:
                 return (await answer.json())["choices"][0]["text"]
 
         async def retried() -> object:
-            return await ask(backend, REQUEST, attempts=5, on_fault=ignore, throttle=throttle)
+            return await ask(fleet, REQUEST, attempts=5, on_fault=ignore)
 
         ways: dict[str, One] = {
             "bare aiohttp": bare,
@@ -114,13 +85,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--latency", type=float, default=0.05, metavar="SECONDS")
     options = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.latency)], stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    try:
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+    with simulated(model="bench", seconds=options.latency) as url:
         costs = asyncio.run(compare(url, options.requests, options.in_flight))
-    finally:
-        server.kill()
     print(f"{options.requests} requests, {options.in_flight} in flight, {1000 * options.latency:.0f} ms each\n")
     print("| way | requests/s | CPU ms a request | over bare |")
     print("|---|---:|---:|---:|")

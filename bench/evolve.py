@@ -16,20 +16,18 @@ import json
 import random
 import tempfile
 import time
-import urllib.request
-from contextlib import aclosing
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from simulated import simulated
+from simulated import changes, occupancy, simulated
+from work import ours
 
-from selfinstruct.backends import open_backend
-from selfinstruct.config import RunConfig, Tree, build
-from selfinstruct.engine import Answered, Engine, Settled
+from selfinstruct.config import Tree
+from selfinstruct.engine import Event, Settled
 from selfinstruct.resources import find
-from selfinstruct.runs import RunState, begin, read
+from selfinstruct.runs import RunState
 from selfinstruct.seeds import load_seeds
+from selfinstruct.store.ledger import Ledger
 
 
 class Evolution(NamedTuple):
@@ -47,21 +45,18 @@ class Evolution(NamedTuple):
 
 async def evolve(tree: Tree, folder: Path) -> Evolution:
     """A run from its first plan to its last settlement."""
-    told = read(build(RunConfig, tree, where="bench"))
-    async with open_backend(told.config.backend, notice=print) as backend:
-        with begin(folder, told, backend.model) as ledger:
-            state = RunState.load(ledger, told.config)
-            engine = Engine(state, ledger, backend, model=backend.model)
-            requests, ended, drained_at = 0, 0, 0.0
-            began, cpu = time.perf_counter(), time.process_time()
-            async with aclosing(engine.run()) as events:
-                async for event in events:
-                    requests += isinstance(event, Answered)
-                    ended += isinstance(event, Settled) and _ends_a_family(event)
-                    if not drained_at and len(told.seeds) - ended < (told.config.backend.concurrency or 1):
-                        drained_at = time.time()
-            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-            return Evolution(requests, state.tasks, seconds, cpu, drained_at, _outcomes(ledger))
+    ended, drained_at, kept = 0, 0.0, 0
+
+    def see(event: Event, state: RunState) -> None:
+        nonlocal ended, drained_at, kept
+        kept = state.tasks
+        ended += isinstance(event, Settled) and _ends_a_family(event)
+        if not drained_at and len(state.pool.seeds) - ended < (state.config.backend.concurrency or 1):
+            drained_at = time.time()
+
+    done = await ours(tree, folder, see)
+    with Ledger.open(folder) as ledger:
+        return Evolution(done.requests, kept, done.seconds, done.cpu, drained_at, _outcomes(ledger))
 
 
 def _ends_a_family(event: Settled) -> bool:
@@ -69,7 +64,7 @@ def _ends_a_family(event: Settled) -> bool:
     return last and (event.job.stage == "answer" or event.outcomes[0].sample is None)
 
 
-def _outcomes(ledger) -> list[tuple[str, str, int]]:  # type: ignore[no-untyped-def]
+def _outcomes(ledger: Ledger) -> list[tuple[str, str, int]]:
     """An evolution ends where it is dropped, or with its answer."""
     query = (
         "SELECT json_extract(d.meta, '$.operator'), CASE WHEN d.kept THEN 'kept' ELSE v.reason END, count(*)"
@@ -77,14 +72,7 @@ def _outcomes(ledger) -> list[tuple[str, str, int]]:  # type: ignore[no-untyped-
         " (SELECT max(place) FROM verdicts WHERE draft = d.id)"
         " WHERE NOT d.kept OR d.stage = 'answer' GROUP BY 1, 2"
     )
-    return ledger.query(query)  # type: ignore[no-any-return]
-
-
-def occupancy(changes: list[tuple[float, int]], slots: int, until: float) -> float:
-    """Busy slots over slots, from the first request to `until`."""
-    told = [(at, busy) for at, busy in changes if at < until] + [(until, 0)]
-    held = sum(busy * (later - at) for (at, busy), (later, _) in pairwise(told))
-    return held / slots / (until - told[0][0])
+    return ledger.query(query)
 
 
 def made_seeds(folder: Path, count: int) -> Path:
@@ -99,7 +87,8 @@ def made_seeds(folder: Path, count: int) -> Path:
 
 def on_a_simulated_server(seeds: int, rounds: int, slots: int, seconds: float) -> None:
     slow = 10 * seconds
-    with tempfile.TemporaryDirectory() as folder, simulated(slots, seconds, 0.02, slow) as url:
+    server = simulated(slots=slots, seconds=seconds, stragglers=0.02, straggler_seconds=slow)
+    with tempfile.TemporaryDirectory() as folder, server as url:
         backend = {"kind": "openai", "base_url": f"{url}/v1", "model": "sim", "dialect": "chat", "concurrency": slots}
         tree = {"seeds": str(made_seeds(Path(folder), seeds)), "backend": backend, "patience": 10**6,
                 "recipe": {"name": "evol-instruct", "rounds": rounds},
@@ -107,15 +96,15 @@ def on_a_simulated_server(seeds: int, rounds: int, slots: int, seconds: float) -
         run = Path(folder) / "run"
         run.mkdir()
         e = asyncio.run(evolve(tree, run))
-        changes = json.load(urllib.request.urlopen(f"{url}/busy"))
+        told = changes(url)
     mean = 0.98 * seconds + 0.02 * slow
     print(f"{seeds} seeds, {rounds} rounds, {slots} slots, {seconds:g} s an answer, 2% of them {slow:g} s\n")
     print("| | |\n|---|---:|")
     print(f"| requests | {e.requests} |")
     print(f"| kept | {e.kept} |")
     print(f"| seconds | {e.seconds:.1f} |")
-    print(f"| busy slots over slots, until the drain | {occupancy(changes, slots, e.drained_at):.1%} |")
-    print(f"| the same, with the drain | {occupancy(changes, slots, changes[-1][0]):.1%} |")
+    print(f"| busy slots over slots, until the drain | {occupancy(told, slots, e.drained_at):.1%} |")
+    print(f"| the same, with the drain | {occupancy(told, slots, told[-1].at):.1%} |")
     print(f"| our CPU, ms a request | {1000 * e.cpu / e.requests:.2f} |")
     print(f"| our CPU, ms an evolved sample | {1000 * e.cpu / e.kept:.2f} |")
     print(f"| the model's time, ms an evolved sample | {1000 * mean * e.requests / e.kept:.0f} |")

@@ -2,7 +2,7 @@
 
     python bench/pipeline.py [--tasks 2000] [--in-flight 256] [--latency 0.05]
 
-A local server in a process of its own answers Self-Instruct's three kinds of prompts with made-up text of the usual
+A simulated server in a process of its own answers Self-Instruct's three kinds of prompts with made-up text of the usual
 lengths. CPU is this process's alone. A second run, under the profiler, tells where it goes.
 """
 
@@ -12,69 +12,13 @@ import argparse
 import asyncio
 import cProfile
 import pstats
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import aclosing
 from pathlib import Path
-from typing import NamedTuple
 
-import aiohttp
-
-from selfinstruct.backends import open_backend
-from selfinstruct.config import RunConfig, build
-from selfinstruct.engine import Answered, Engine
-from selfinstruct.runs import RunState, begin, read
-
-SERVER = """
-import asyncio, json, random, sys
-from aiohttp import web
-
-random.seed(7)
-RANKS = [1 / (rank + 3) for rank in range(8000)]
-
-def words(count):
-    return " ".join("w%d" % n for n in random.choices(range(8000), RANKS, k=count))
-
-def instruction():
-    return words(random.randint(7, 22)).capitalize() + "."
-
-def text(prompt):
-    tail = prompt[-40:]
-    if "Is it classification?" in tail:
-        return " Yes" if random.random() < 0.2 else " No"
-    if tail.rstrip().endswith("9."):
-        return " " + "\\n".join((f"{n}. " if n > 9 else "") + instruction() for n in range(9, 16))
-    if "Class label" in prompt:
-        return f"Class label: {words(1)}\\nText: {words(20)}\\nClass label: {words(1)}\\nText: {words(20)}"
-    return "\\n".join(f"Example {n}\\nInput: {words(25)}\\nOutput: {words(40)}" for n in (1, 2))
-
-async def complete(request):
-    prompt = json.loads(await request.read())["prompt"]
-    await asyncio.sleep(float(sys.argv[1]))
-    answer = text(prompt)
-    usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(answer) // 4}
-    choice = {"index": 0, "text": answer, "logprobs": None, "finish_reason": "stop"}
-    return web.json_response({"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "bench",
-                              "choices": [choice], "usage": usage})
-
-async def models(request):
-    return web.json_response({"data": [{"id": "davinci"}]})
-
-async def main():
-    app = web.Application(client_max_size=1 << 26)
-    app.router.add_post("/v1/completions", complete)
-    app.router.add_get("/v1/models", models)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
+from simulated import simulated, stats
+from work import asked, bare, ours, self_instruct
 
 AREAS = {
     "client (openai, aiohttp, ssl, json)": ("openai", "httpx", "aiohttp", "yarl", "multidict", "backends/", "json/"),
@@ -94,61 +38,36 @@ AREAS = {
 }
 
 
-class Cost(NamedTuple):
-    """What a request cost."""
-
-    requests: int
-    per_second: float
-    cpu_ms: float
-
-
-async def bare(url: str, requests: int, in_flight: int) -> Cost:
-    """The least that anybody could do: post and read the text."""
-    prompt = "1. Name a river that flows through two countries.\n" * 8 + "9."
-    body = {"model": "davinci", "prompt": prompt, "max_tokens": 1024, "temperature": 0.7}
-    left = iter(range(requests))
-
-    async def worker(session: aiohttp.ClientSession) -> None:
-        for _ in left:
-            async with session.post(f"{url}/v1/completions", json=body) as answer:
-                (await answer.json())["choices"][0]["text"]
-
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        began, cpu = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(worker(session) for _ in range(in_flight)))
-    return _cost(requests, began, cpu)
-
-
-async def whole(url: str, tasks: int, in_flight: int, folder: Path) -> Cost:
-    """A run of Self-Instruct from its first plan to its last settlement."""
-    backend = {"kind": "openai", "base_url": f"{url}/v1", "model": "davinci", "concurrency": in_flight}
-    told = read(build(RunConfig, {"n": tasks, "backend": backend}, where="bench"))
-    async with open_backend(told.config.backend, notice=print) as server:
-        with begin(folder, told, server.model) as ledger:
-            state = RunState.load(ledger, told.config)
-            engine = Engine(state, ledger, server, model=server.model)
-            answers = 0
-            began, cpu = time.perf_counter(), time.process_time()
-            async with aclosing(engine.run()) as events:
-                async for event in events:
-                    answers += isinstance(event, Answered)
-            return _cost(answers, began, cpu)
-
-
-def _cost(requests: int, began: float, cpu: float) -> Cost:
-    return Cost(requests, requests / (time.perf_counter() - began), 1000 * (time.process_time() - cpu) / requests)
-
-
 def shares(profile: cProfile.Profile) -> Counter[str]:
     """Seconds by area of the code, by where a function stands."""
     found: Counter[str] = Counter()
     for (path, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        if name == "<method 'poll' of 'select.epoll' objects>":
-            continue
         place = f"{path} {name}"
         area = next((area for area, marks in AREAS.items() if any(mark in place for mark in marks)), "other")
         found[area] += own
     return found
+
+
+def compare(tasks: int = 2000, in_flight: int = 256, latency: float = 0.05) -> None:
+    """Print what a request costs, and where it goes."""
+    with simulated(seconds=latency) as url, tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        whole = asyncio.run(ours(self_instruct(url, tasks, in_flight), Path(one)))
+        least = asyncio.run(bare(url, asked(Path(one)), in_flight))
+        counted = stats(url)
+        profile = cProfile.Profile(time.process_time)  # else it would show who waits for a core
+        profile.enable()
+        asyncio.run(ours(self_instruct(url, tasks // 4, in_flight), Path(two)))
+        profile.disable()
+    print(f"\n{whole.requests} requests, {in_flight} in flight, {1000 * latency:.0f} ms each")
+    print("\n| way | requests/s | CPU ms a request | of bare |\n|---|---:|---:|---:|")
+    for name, done in (("bare aiohttp loop", least), ("whole pipeline", whole)):
+        ratio = done.cpu_ms / least.cpu_ms
+        print(f"| {name} | {done.requests / done.seconds:,.0f} | {done.cpu_ms:.2f} | {ratio:.1f} × |")
+    print(f"\nThe server took {1000 * counted['cpu'] / counted['answered']:.2f} ms a request of its own.")
+    print("\n| where it goes | share |\n|---|---:|")
+    spent = shares(profile)
+    for area, seconds in spent.most_common():
+        print(f"| {area} | {seconds / spent.total():.0%} |")
 
 
 def main() -> None:
@@ -157,28 +76,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--latency", type=float, default=0.05, metavar="SECONDS")
     options = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.latency)], stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    try:
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-            ours = asyncio.run(whole(url, options.tasks, options.in_flight, Path(one)))
-            least = asyncio.run(bare(url, ours.requests, options.in_flight))
-            profile = cProfile.Profile()
-            profile.enable()
-            asyncio.run(whole(url, options.tasks // 4, options.in_flight, Path(two)))
-            profile.disable()
-    finally:
-        server.kill()
-    print(f"{ours.requests} requests, {options.in_flight} in flight, {1000 * options.latency:.0f} ms each\n")
-    print("| way | requests/s | CPU ms a request | of bare |")
-    print("|---|---:|---:|---:|")
-    for name, cost in (("bare aiohttp loop", least), ("whole pipeline", ours)):
-        print(f"| {name} | {cost.per_second:,.0f} | {cost.cpu_ms:.2f} | {cost.cpu_ms / least.cpu_ms:.1f} × |")
-    print("\n| where it goes | share |\n|---|---:|")
-    spent = shares(profile)
-    for area, seconds in spent.most_common():
-        print(f"| {area} | {seconds / spent.total():.0%} |")
+    compare(options.tasks, options.in_flight, options.latency)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from selfinstruct.cli import evolve, generate
 from selfinstruct.cli.main import cli
-from selfinstruct.config import MAY_CHANGE, BackendConfig, ExportConfig, RunConfig
+from selfinstruct.config import MAY_CHANGE, BackendConfig, BudgetConfig, ExportConfig, RunConfig
 from selfinstruct.filters import FILTERS
 from selfinstruct.recipes import RECIPES, module_of
 from selfinstruct.recipes.base import SamplingOptions
@@ -54,6 +54,7 @@ over the file, that over the defaults below. `--set KEY=VALUE` reaches every set
 
 Settings marked `*` may differ when a run is continued; any other makes another run.
 """
+BUDGET = "What a run may take at most, over all attempts and however often it is continued: [budgets.md](budgets.md)."
 EXPORT = """\
 How what is kept is written, when a run ends and by `selfinstruct export`, whose options have the same names
 (`--file-type`, `--round` for `rounds`). [formats.md](formats.md) tells more.
@@ -92,9 +93,10 @@ def config_page() -> str:
     evolving = flags | {".".join(setting.place): setting.flag for setting in evolve.SETTINGS}
     parts = [
         CONFIG,
-        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters", "export")),
+        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters", "budget", "export")),
         section("`[backend]`", BackendConfig, "backend.", flags),
         f"## `[judge]`\n\n{attribute_docs(RunConfig)['judge']} Its keys are those of `[backend]`.\n",
+        section("`[budget]`", BudgetConfig, "budget.", flags, intro=BUDGET),
         section("`[export]`", ExportConfig, "export.", {}, intro=EXPORT),
     ]
     for name in RECIPES.ours:
@@ -191,7 +193,7 @@ def ledger_page(page: str) -> str:
     """The page with its schema as the migrations have it."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()}"
+    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()};\n\n{migrations._METER.strip()}"
     return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
 
 

@@ -41,16 +41,24 @@ class BackendConfig(Section):
     """`llamacpp`, `vllm`, `openai`, `scripted`, or the name of one that another package adds."""
     model: str = ""
     """A name the server knows, a GGUF path for `llamacpp`; "" takes the embedded weights or the one model served."""
-    base_url: str | None = None
-    """Address of a running server, such as `http://localhost:8000/v1`."""
+    base_url: str | Words | None = None
+    """Address of a running server, such as `http://localhost:8000/v1`; or several that serve the same model."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     dialect: Dialect | None = None
     """Which prompts to use; None lets the model decide (`dialect_of`)."""
     structured: bool = False
     """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
+    batch: bool = False
+    """Ask in batches (`openai`, `vllm`): half the price, answers within a day (docs/backends.md)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Requests in flight; None takes what suits the kind of backend."""
+    """Requests in flight at most; None lets it find itself."""
+    rpm: Annotated[float, Field(gt=0)] | None = None
+    """Requests a minute at most; None goes by what the server says and how it refuses."""
+    tpm: Annotated[float, Field(gt=0)] | None = None
+    """Tokens a minute at most, prompts and answers together."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """Servers to start side by side (`vllm`), each with its share of the GPUs."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds to wait for one answer."""
     attempts: Annotated[int, Field(ge=1)] = 5
@@ -63,6 +71,23 @@ class BackendConfig(Section):
     """File of answers for `scripted`."""
     extra: dict[str, JsonValue] = {}
     """Fields added to the body of every request, such as `top_k = 20`."""
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of prompts, with `price_out`; None takes the list price, where there is one."""
+    price_out: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of answers, with `price_in`."""
+    price_cached: Annotated[float, Field(ge=0)] | None = None
+    """US dollars for a million tokens of prompts that the server has cached; None: as `price_in`."""
+
+    @field_validator("base_url", mode="after")
+    @classmethod
+    def _one_address(cls, value: str | Words | None) -> str | Words | None:
+        """An address alone is no list."""
+        return value if isinstance(value, str | None) else value[0] if len(value) == 1 else value or None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
 
     @model_validator(mode="after")
     def _contradictions(self) -> BackendConfig:
@@ -72,8 +97,18 @@ class BackendConfig(Section):
             raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
+        if self.batch and self.kind not in ("openai", "vllm"):
+            raise ValueError(f"`batch` is for kinds `openai` and `vllm`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
+        if self.replicas > 1 and (self.kind != "vllm" or self.base_url):
+            raise ValueError("`replicas` are servers that we start: kind `vllm`, without a `base_url`")
+        if self.batch and (self.replicas > 1 or len(self.urls) > 1):
+            raise ValueError("`batch` takes one server: name one `base_url`, and no `replicas`")
+        if (self.price_in is None) != (self.price_out is None) or (
+            self.price_cached is not None and self.price_in is None
+        ):
+            raise ValueError("prices are told together: `price_in` and `price_out`")
         return self
 
 
@@ -118,6 +153,19 @@ class ExportConfig(Section):
         raise ValueError(f"{value!r:.20} is neither a share between 0 and 1 nor a count of rows; write 0.1, or 500")
 
 
+class BudgetConfig(Section):
+    """What a run may take at most, over all attempts and however often it is continued."""
+
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """US dollars, at the prices of docs/budgets.md."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens, in and out together."""
+    requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests sent, each attempt counted."""
+    time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds of work, the time between its sessions left out."""
+
+
 class RunConfig(Section):
     """Everything a run is told; what lies resolved in its folder."""
 
@@ -132,7 +180,7 @@ class RunConfig(Section):
     ordered: bool = False
     """Settle in the order of planning: the same result whatever the timing, for some throughput."""
     window: Annotated[int, Field(ge=1)] | None = None
-    """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency."""
+    """With `ordered`, how many jobs may be planned ahead of the last settled one; None: 8 x concurrency, or 512."""
     formats: Words = ("alpaca", "jsonl")
     """What is written when the run ends."""
     patience: Annotated[int, Field(ge=1)] = 100
@@ -144,6 +192,7 @@ class RunConfig(Section):
     unless it has a `kind` or `base_url` of its own."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
+    budget: BudgetConfig = BudgetConfig()
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
@@ -153,13 +202,22 @@ class RunConfig(Section):
         return self
 
 
-DEFAULT_CONCURRENCY: dict[str, int] = {"llamacpp": 4, "vllm": 128, "openai": 32, "scripted": 8}
-"""Requests in flight when nothing is said, by kind of backend."""
+SLOTS = {"llamacpp": 4, "scripted": 8}
+"""Requests in flight, from the first to the last, with a backend that answers so many at once and no more."""
+SEQUENCES = 256
+"""Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
+ORDERED = 64
+"""Requests in flight that the window of an ordered run is meant for, where nothing is said."""
+BATCH = 20_000
+"""Requests in flight at most with `batch`, where nothing is said: each job that waits takes some 25 kB of memory."""
+MOST = 1024
+"""Requests in flight at most, where their number finds itself and nothing is said."""
 
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience",
+    "n", "formats", "export", "patience", "budget",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "concurrency", "timeout", "attempts", "server_args", "context", "script")),
+        "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts",
+        "server_args", "context", "script", "price_in", "price_out", "price_cached")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
 
@@ -169,6 +227,9 @@ _COMPLETION_MODELS = re.compile(
 )
 # Instruct models that do better with a document to continue (docs/lab.md has the figures).
 _BETTER_AS_COMPLETION = re.compile(r"smollm2?-(135|360)m", re.IGNORECASE)
+
+
+_PRICES = {"price_in", "price_out", "price_cached"}
 
 
 def judge_of(config: RunConfig) -> BackendConfig | None:
@@ -182,11 +243,18 @@ def judge_of(config: RunConfig) -> BackendConfig | None:
     told = config.judge.model_dump(exclude_unset=True)
     judge = config.judge
     if not {"kind", "base_url", "script"} & told.keys():
-        writer = config.backend.model_dump(exclude={"dialect", "structured", "extra"})
+        own = {"dialect", "structured", "extra"} | (_PRICES if "model" in told else set())
+        writer = config.backend.model_dump(exclude=own)
         judge = build(BackendConfig, merge(writer, told), where="judge")
     if judge.kind == "vllm" and not judge.base_url:
         raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")
     return judge
+
+
+def widest(config: BackendConfig) -> tuple[int, bool]:
+    """How many requests may be in flight, and whether so many are from the first to the last."""
+    most = BATCH if config.batch else SLOTS.get(config.kind, MOST)
+    return config.concurrency or most, config.batch or config.kind in SLOTS
 
 
 def dialect_of(kind: str, model: str) -> Dialect:

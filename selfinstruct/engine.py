@@ -1,7 +1,8 @@
 """The engine: plan, perform, judge, settle; yields events and prints nothing.
 
-There is no barrier. Up to `concurrency` jobs are performed at once; each is judged and settled in one transaction as
-soon as it has arrived, and what follows from it is planned then. Two rules decide all else:
+There is no barrier. As many jobs are performed at once as the servers do well with (`backends.fleet`); each is judged
+and settled in one transaction as soon as it has arrived, and what follows from it is planned then. Two rules decide all
+else:
 
     which arrived job may be settled next   any, in the order of arrival; with `ordered` only the lowest number not
     yet settled when the next may be planned            while fewer are open than may be in flight; with `ordered`,
@@ -11,7 +12,8 @@ and both orders are numbered in the ledger, so that a run is a function of its a
 feature: a job that was planned and not settled is performed again, and what it was answered before comes from the
 ledger.
 
-Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice. When the
+Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice; what is late
+by then, out for several times as long as its like, is not counted on, so that no run waits for one slow reply. When the
 last task is kept, or the run ends otherwise, no request starts any more; those in flight may still arrive, for `grace`
 seconds, and are stored: for a larger target, or for the next time.
 """
@@ -27,18 +29,25 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
-from selfinstruct.backends.retry import Throttle, ask
+from selfinstruct.backends.fleet import Fleet
+from selfinstruct.backends.retry import Complete, ask
+from selfinstruct.budget import Purse, What
 from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
-from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Sampling
+from selfinstruct.prices import known
+from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Role, Sampling
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text import storable
 
-Ending = Literal["complete", "interrupted", "exhausted", "barren", "failing"]
-"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; nothing more can be
-planned; too many jobs in a row kept nothing, or failed."""
+Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
+"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
+nothing more can be planned; too many jobs in a row kept nothing, or failed."""
+
+
+LATE = 3.0
+"""Times as long as jobs of its stage take, after which one is not counted on any more."""
 
 
 class Planned(NamedTuple):
@@ -146,17 +155,16 @@ class Engine:
         judge: Backend | None = None,
         grace: float = 0.0,
         again: Collection[int] | None = None,
-        throttle: Throttle | None = None,
     ) -> None:
         self.state = state
         config = state.config.backend
         self._ledger = ledger
         self._roles = Roles.of(state.config, model, judge.model if judge else None)
-        self._doors = {False: Door(backend, config.attempts, throttle or Throttle())}
-        self._doors[True] = (
-            Door(judge, (state.config.judge or config).attempts, Throttle()) if judge else self._doors[False]
-        )
-        self._concurrency = config.concurrency or 1
+        self._writer = self._judge = Door("writer", Fleet.of(backend, config), config.attempts)
+        if judge is not None:
+            other = state.config.judge or config
+            self._judge = Door("judge", Fleet.of(judge, other), other.attempts)
+        self.purse = _purse(ledger, state.config, model, judge.model if judge else None, self._reach)
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -166,6 +174,12 @@ class Engine:
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._started: dict[int, tuple[str, float]] = {}
+        """Stage of each job in flight, and when it was started."""
+        self._took: dict[str, float] = {}
+        """Seconds that a job of each stage took, on average, lately."""
+        self._tapering = False
+        """Whether something would be started if less were expected of what is in flight."""
         self._asking = 0
         """Requests that the backend has been sent and has not answered."""
         self._begun: Counter[str] = Counter()
@@ -180,11 +194,23 @@ class Engine:
         """Jobs that failed in a row, since the engine was made: whoever runs it again has seen to what failed."""
         self._last_failure = ""
         self._stopping: Ending | None = None
+        self._reached = ""
+        """Which budget is reached, for a person."""
 
     @property
     def in_flight(self) -> int:
         """Jobs that are being performed."""
         return len(self._tasks)
+
+    @property
+    def width(self) -> int:
+        """Jobs that may be performed at once, at present."""
+        return self._writer.fleet.width
+
+    @property
+    def held_back(self) -> str:
+        """What else holds requests back, for a person (`Fleet.told`)."""
+        return self._writer.fleet.told
 
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace. A second call ends the grace."""
@@ -192,6 +218,14 @@ class Engine:
             self._grace = 0.0
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
+
+    def _reach(self, what: What, message: str) -> None:
+        """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
+        takes; where the time is up, for its grace."""
+        if self._stopping is None:
+            self._stopping, self._reached = "budget", message
+            self._grace = self._grace if what == "time" else float("inf")
+        self._events.put_nowait(Ended("budget", self.state.tasks))
 
     async def run(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as it happens; the last event is `Ended`.
@@ -203,6 +237,10 @@ class Engine:
         for stored in self._ledger.jobs("planned"):
             if not self.retry_only or stored.job.number in self._again:
                 self._enqueue(stored.job)
+        fleets = {self._writer.fleet, self._judge.fleet}
+        watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
+        end: tuple[str, str] | None = None
+        self.purse.open()
         try:
             async for event in self._work():
                 yield event
@@ -213,22 +251,39 @@ class Engine:
             ending = self._ending() or "exhausted"
             if ending == "exhausted" and self.state.target is None and not self.retry_only:
                 ending = "complete"
-            yield Ended(ending, self.state.tasks, self._explain(ending))
-        except EndpointError:
+            end = ending, self._explain(ending)
+            yield Ended(ending, self.state.tasks, end[1])
+        except EndpointError as error:
+            end = "refused", str(error)
             # Others may be in flight that were sent while all was well.
             self._stopping = "interrupted"
             async for event in self._drain():
                 yield event
             raise
         finally:
-            await self._cancel()
+            await self._cancel(watches)
+            for fleet in fleets:
+                fleet.close()
+            self.purse.close()
+            if end is not None:
+                self.purse.end(*end)
 
     async def _work(self) -> AsyncIterator[Event]:
         for planned in self._plan_and_start():
             yield planned
         while self._ending() is None and (self._tasks or not self._events.empty()):
-            for event in self._see(await self._events.get()):
+            arrived = await self._next()
+            for event in self._plan_and_start() if arrived is None else self._see(arrived):
                 yield event
+
+    async def _next(self) -> Event | Arrived | None:
+        """What happens next; None where a job has become late before anything did."""
+        if not self._tapering or not self._events.empty() or self._late_in() is None:
+            return await self._events.get()
+        try:
+            return await asyncio.wait_for(self._events.get(), self._late_in())
+        except TimeoutError:
+            return None
 
     # -- what is next -------------------------------------------------------------------------------------------------
 
@@ -237,22 +292,29 @@ class Engine:
             return "complete"
         if self._stopping is not None:
             return self._stopping
-        if self._failures >= self.state.config.patience:
+        if self._failures >= self.state.config.patience or self._given_up:
             return "failing"
         barren = self.state.barren >= self.state.config.patience and not self.retry_only
         return "barren" if barren else None
+
+    @property
+    def _given_up(self) -> str:
+        """Why no server is asked any more; "" while they are."""
+        return self._writer.fleet.given_up or self._judge.fleet.given_up
 
     def _wanted(self, job: Job) -> bool:
         """Whether anything may still be asked for a job."""
         return self._ending() is None and (not self.state.complete or job.number in self._again)
 
     def _explain(self, ending: Ending) -> str:
+        if ending == "failing" and self._given_up:
+            return self._given_up
         if ending == "failing":
             return f"the last {self._failures} jobs failed, most recently: {self._last_failure}"
         if ending == "barren":
             jobs = f"the last {self.state.barren} jobs kept nothing"
             return f"{jobs}; `selfinstruct drops` tells why, --set patience=… allows more"
-        return ""
+        return self._reached if ending == "budget" else ""
 
     def _plan_and_start(self) -> Iterator[Planned]:
         while (job := self._plan()) is not None:
@@ -263,12 +325,12 @@ class Engine:
     def _plan(self) -> Job | None:
         """Plan a job from the pool if the rules allow.
 
-        A function of the settled state and the jobs open, not of time; with `ordered` not even of being stopped, for
-        another job may be settled before the run is continued.
+        With `ordered` that is a function of the settled state and the jobs open, not of time, and not even of being
+        stopped, for another job may be settled before the run is continued.
         """
         if self.retry_only or (self._window is None and self._ending() is not None):
             return None
-        if self._open.total() >= (self._window or self._concurrency) or self._expected(self._open) >= self._missing():
+        if self._open.total() >= (self._window or self.width) or self._suffices(self._open):
             return None
         job = self.state.plan()
         if job is not None:
@@ -278,12 +340,43 @@ class Engine:
 
     def _start(self) -> None:
         """Perform what waits, as far as slots are free and what has begun will not suffice."""
-        while self._waiting and len(self._tasks) < self._concurrency and self._wanted(self._waiting[0]):
-            if self._tasks and not self.retry_only and self._expected(self._begun) >= self._missing():
+        while self._waiting and len(self._tasks) < self.width and self._wanted(self._waiting[0]):
+            if self._tasks and not self.retry_only and self._suffices(self._begun):
                 return
             job = self._waiting.popleft()
+            self._started[job.number] = job.stage, time.monotonic()
             self._begun[job.stage] += 1
             self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
+
+    def _suffices(self, jobs: Counter[str]) -> bool:
+        """Whether these jobs may be expected to bring all that is missing, those that are late left out."""
+        missing = self._missing()
+        enough = self._expected(jobs) >= missing
+        if enough and self._counts_lateness:
+            enough = self._expected(jobs - self._late()) >= missing
+        self._tapering = enough
+        return enough
+
+    @property
+    def _counts_lateness(self) -> bool:
+        """Not where the timing may change nothing, nor where answers come by the file."""
+        return self._window is None and not self.state.config.backend.batch
+
+    def _late(self) -> Counter[str]:
+        """Stages of the jobs that are late."""
+        now = time.monotonic()
+        return Counter(stage for stage, due in self._due() if due <= now)
+
+    def _late_in(self) -> float | None:
+        """Seconds until the next job becomes late, where one will."""
+        now = time.monotonic()
+        return min((due - now for _, due in self._due() if due > now), default=None) if self._counts_lateness else None
+
+    def _due(self) -> Iterator[tuple[str, float]]:
+        """The stage of each job in flight and when it is late, where it is known how long its like take."""
+        for stage, started in self._started.values():
+            if stage in self._took:
+                yield stage, started + LATE * self._took[stage]
 
     def _expected(self, jobs: Counter[str]) -> float:
         return sum(count * self.state.value(stage) for stage, count in jobs.items() if count)
@@ -321,21 +414,24 @@ class Engine:
         completion = self._ledger.completion(key)
         if completion is None:
             began = time.monotonic()
-            completion = await self._ask(job, request, key, self._doors[judge])
-            seconds = time.monotonic() - began
-            self._ledger.answer(key, job.number, nth, text, completion, seconds)
+            door = self._judge if judge else self._writer
+            completion = await self._ask(job, request.model_copy(update={"key": key}), key, door)
+            seconds, counts = time.monotonic() - began, self.purse.due()
+            self._ledger.answer(key, job.number, nth, text, completion, seconds, role=door.role, counts=counts)
             self._events.put_nowait(Answered(job, completion, seconds))
         return completion
 
     async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
         def on_fault(fault: Fault, attempt: int) -> None:
             if not isinstance(fault, Refused):
-                self._ledger.fault(key, job.number, attempt, fault)
+                self._ledger.fault(key, job.number, attempt, fault, self.purse.due())
             self._events.put_nowait(Faulted(job, fault, attempt))
 
+        def send(complete: Complete, request: Request) -> Awaitable[Completion]:
+            return self._complete(job, request, complete, door.role)
+
         try:
-            attempt = Attempt(lambda request: self._complete(job, request, door.backend))
-            completion = await ask(attempt, request, attempts=door.attempts, on_fault=on_fault, throttle=door.throttle)
+            completion = await ask(door.fleet, request, attempts=door.attempts, on_fault=on_fault, send=send)
         except Refused as refusal:
             # Final, so it is an answer: stored, and not asked again.
             return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
@@ -343,16 +439,25 @@ class Engine:
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
         return completion.model_copy(update={name: storable(text) for name, text in said.items()})
 
-    async def _complete(self, job: Job, request: Request, backend: Backend) -> Completion:
-        """One attempt at one request."""
+    async def _complete(self, job: Job, request: Request, complete: Complete, role: Role) -> Completion:
+        """One attempt at one request, as soon as the budget has room for it."""
+        # A run that has ended since the job was started: it stays planned, with the answers that it has.
+        charge = await self.purse.admit(role, request) if self._wanted(job) else None
+        if charge is None:
+            raise asyncio.CancelledError
         if not self._wanted(job):
-            # The run has ended since the job was started: it stays planned, with the answers that it has.
+            self.purse.unsent(charge)
             raise asyncio.CancelledError
         self._asking += 1
         try:
-            return await backend.complete(request)
+            completion = await complete(request)
+        except BaseException as error:
+            self.purse.failed(charge, error)
+            raise
         finally:
             self._asking -= 1
+        self.purse.answered(charge, completion)
+        return completion
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
@@ -361,8 +466,12 @@ class Engine:
         if not isinstance(event, Arrived):
             if not isinstance(event, Ended):
                 yield event
+            if isinstance(event, Answered):
+                # The servers may have turned out to do well with more at once.
+                yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
+        self._time(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return
         if event.error is not None and not isinstance(event.error, Fault):
@@ -375,15 +484,21 @@ class Engine:
         # A slot is free, even if with `ordered` it was not this one's turn.
         self._start()
 
+    def _time(self, job: Job) -> None:
+        """Note how long a job took that has come back."""
+        stage, started = self._started.pop(job.number)
+        seconds = time.monotonic() - started
+        self._took[stage] = self._took.get(stage, seconds) + 0.1 * (seconds - self._took.get(stage, seconds))
+
     def _settleable(self, arrived: Arrived) -> Iterator[Arrived]:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
         are stored, and it is settled when the run goes further."""
         if self._window is None:
-            if self._ending() in (None, "interrupted"):
+            if self._ending() in (None, "interrupted", "budget"):
                 yield arrived
             return
         self._held[arrived.job.number] = arrived
-        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted"):
+        while self._turns and self._turns[0] in self._held and self._ending() in (None, "interrupted", "budget"):
             yield self._held.pop(self._turns.popleft())
 
     def _settle(self, arrived: Arrived) -> Event:
@@ -420,25 +535,36 @@ class Engine:
             for seen in self._see(event):
                 yield seen
 
-    async def _cancel(self) -> None:
-        for task in self._tasks.values():
+    async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
+        tasks = [*self._tasks.values(), *watches]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
 
 
 class Door(NamedTuple):
-    """A backend, and how it is asked."""
+    """The servers of a role, and how often each of their requests is tried."""
 
-    backend: Backend
+    role: Role
+    fleet: Fleet
     attempts: int
-    throttle: Throttle
 
 
-class Attempt(NamedTuple):
-    """A backend as one job reaches it; shut once the run has ended."""
+def _purse(
+    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[What, str], None]
+) -> Purse:
+    """The purse of a run.
 
-    complete: Callable[[Request], Awaitable[Completion]]
+    Raises:
+        ConfigError: its budget has a cost, and the price of a model is not known.
+    """
+    prices = {} if config.budget.cost is None else known(config, model, judge)
+    batches: dict[Role, bool] = {
+        "writer": config.backend.batch, "judge": config.judge is not None and config.judge.batch,
+    }  # fmt: skip
+    resumed = [role for role, batch in batches.items() if batch]
+    return Purse(ledger, config.budget, prices, on_reached=on_reached, resumed=resumed)
 
 
 Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]

@@ -7,6 +7,7 @@
     │   ├── PromptError          a prompt file
     │   ├── RunError             a run folder or its ledger
     │   ├── EndpointError        the server says that nothing will work: wrong key, no quota, unknown model
+    │   │   └── Unreachable      nothing answers at its address
     │   └── HubError             the Hugging Face Hub, or the way there, will not take a dataset
     └── Fault                    what one attempt at one request met; never leaves the engine
         ├── Transient            worth another attempt
@@ -43,6 +44,10 @@ class RunError(UserError):
 
 class EndpointError(UserError):
     """A server's answer after which no further request can succeed."""
+
+
+class Unreachable(EndpointError):
+    """Nothing answers at an address; of several it may be another's turn."""
 
 
 class HubError(UserError):

@@ -1,39 +1,150 @@
-"""What tokens cost: prices from `genai-prices`, said only where they are known."""
+"""What tokens cost: prices as the person told them, or from `genai-prices`; said only where they are known."""
 
 from __future__ import annotations
 
-from selfinstruct.config import BackendConfig, RunConfig
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import NamedTuple, Protocol
+
+from selfinstruct.config import BackendConfig, RunConfig, judge_of
+from selfinstruct.errors import ConfigError
+from selfinstruct.records import Role
+
+HOSTED = "https://api.openai.com/v1"
+"""Who is asked where no address is named."""
+OURS = ("llamacpp", "vllm", "scripted")
+"""Kinds of backend that nobody charges for."""
+MILLION = 1_000_000
 
 
-def cost(backend: BackendConfig, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """US dollars for these tokens; 0 for a model of one's own, None where the price is not known.
+class Tokens(Protocol):
+    """Whatever has been counted in tokens; the cached ones are among those of the prompts."""
 
-    A server with an address of its own is taken for one whose price nobody knows.
-    """
-    if backend.kind in ("llamacpp", "vllm", "scripted"):
-        return 0.0
-    if backend.base_url:
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+
+
+class Price(NamedTuple):
+    """US dollars for a million tokens."""
+
+    prompt: float
+    cached: float
+    """For those of a prompt that the server has in its prefix cache."""
+    completion: float
+    source: str
+    """Who says so."""
+
+    def of(self, tokens: Tokens) -> float:
+        """US dollars for these."""
+        fresh = tokens.prompt_tokens - tokens.cached_tokens
+        dollars = fresh * self.prompt + tokens.cached_tokens * self.cached + tokens.completion_tokens * self.completion
+        return dollars / MILLION
+
+    def halved(self) -> Price:
+        """As it is in batches."""
+        return Price(self.prompt / 2, self.cached / 2, self.completion / 2, f"{self.source}, half of it in batches")
+
+
+Prices = Mapping[Role, Price | None]
+"""What each role costs; None where that is not known."""
+
+
+def price_of(backend: BackendConfig, model: str) -> Price | None:
+    """What a model costs there: as told in the configuration, nothing for one of one's own, else as `genai-prices`
+    knows it by the address, in batches half of that; None where nobody knows."""
+    if backend.price_in is not None and backend.price_out is not None:
+        cached = backend.price_in if backend.price_cached is None else backend.price_cached
+        return Price(backend.price_in, cached, backend.price_out, "as you said")
+    if backend.kind in OURS:
+        return Price(0.0, 0.0, 0.0, "a model of your own")
+    if backend.kind != "openai":
         return None
+    urls = backend.urls or (os.environ.get("OPENAI_BASE_URL") or HOSTED,)
+    prices = [price for url in urls if (price := _listed(url, model)) is not None]
+    if len(prices) < len(urls):
+        return None
+    # Of several addresses the dearest, for which of them is asked is not known beforehand.
+    price = max(prices, key=lambda price: (price.completion, price.prompt))
+    return price.halved() if backend.batch else price
+
+
+@cache
+def _listed(url: str, model: str) -> Price | None:
+    """The list price of a model at an address. Where it depends on the time of day, the dearest: a budget must hold."""
     from genai_prices import Usage, calc_price
 
+    # Of a short prompt: where the price grows with its length, that begins at many times the prompts of this project.
+    fresh, cached, written = (
+        Usage(input_tokens=1000),
+        Usage(input_tokens=1000, cache_read_tokens=1000),
+        Usage(output_tokens=1000),
+    )
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    hours = [midnight + timedelta(hours=hour) for hour in range(24)]
+
+    def highest(usage: Usage) -> float:
+        prices = (
+            calc_price(usage, model, provider_api_url=url, genai_request_timestamp=hour).total_price for hour in hours
+        )
+        return float(max(prices)) * MILLION / 1000
+
     try:
-        usage = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
-        return float(calc_price(usage, model_ref=model, provider_id="openai").total_price)
+        source = f"genai-prices, {calc_price(fresh, model, provider_api_url=url).provider.name}"
+        return Price(highest(fresh), highest(cached), highest(written), source)
     except LookupError:
         return None
 
 
-def run_cost(config: RunConfig, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """As `cost`, for what a run asked; with a judge of its own None unless both are free, for whose tokens they are is
-    not told apart."""
-    dollars = cost(config.backend, model, prompt_tokens, completion_tokens)
-    if config.judge is None or (dollars == 0 and cost(config.judge, config.judge.model, 1, 1) == 0):
-        return dollars
-    return None
+def prices_of(config: RunConfig, model: str, judge: str | None) -> Prices:
+    """What each role of a run costs, by the names that its backends gave."""
+    judging = judge_of(config)
+    writer = price_of(config.backend, model)
+    return {"writer": writer, "judge": writer if judging is None else price_of(judging, judge or judging.model)}
+
+
+def known(config: RunConfig, model: str, judge: str | None) -> dict[Role, Price]:
+    """What each role of a run costs, where a budget needs to know.
+
+    Raises:
+        ConfigError: the price of one is not known.
+    """
+    found: dict[Role, Price] = {}
+    for role, price in prices_of(config, model, judge).items():
+        if price is None:
+            ours = role == "writer" or config.judge is None
+            name, flags = (model, "--price-in and --price-out") if ours else (judge, "judge.price_in and .price_out")
+            raise ConfigError(
+                f"budget.cost: the price of {name or 'a model without a name'} there is not known; say what a million"
+                f" tokens cost, in US dollars, with {flags}, or leave the budget out"
+            )
+        found[role] = price
+    return found
+
+
+def cost(prices: Prices, spent: Iterable[tuple[Role, Tokens]]) -> float | None:
+    """US dollars for all that was asked of these roles, None where the price of one is not known."""
+    dollars = 0.0
+    for role, tokens in spent:
+        if (price := prices[role]) is not None:
+            dollars += price.of(tokens)
+        elif tokens.prompt_tokens or tokens.completion_tokens:
+            return None
+    return dollars
 
 
 def told(dollars: float | None) -> str:
     """A cost for a person."""
     if dollars is None:
         return "price unknown"
-    return "no cost" if dollars == 0 else f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.4f}"
+    return "no cost" if dollars == 0 else money(dollars)
+
+
+def money(dollars: float) -> str:
+    """An amount for a person: `$12.50`, `$0.0031`."""
+    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -181,7 +181,15 @@ def _check_given(prompt: Prompt, ours: Path | None) -> None:
     """A prompt of the person's may use what the one that ships uses: the recipe gives nothing else."""
     if ours is None:
         return
-    given = Prompt(ours.read_text(encoding="utf-8"), where=str(ours)).front.variables
+    require_given(prompt, Prompt(ours.read_text(encoding="utf-8"), where=str(ours)).front.variables)
+
+
+def require_given(prompt: Prompt, given: Sequence[str]) -> None:
+    """Refuse a prompt that uses what it is not given.
+
+    Raises:
+        PromptError: names what it uses, and what there is.
+    """
     if unknown := set(prompt.front.variables) - set(given):
         names = ", ".join(sorted(unknown))
         raise PromptError(f"{prompt.where}: uses {names}, which the recipe does not give; it gives {', '.join(given)}")

@@ -7,9 +7,10 @@ them, each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from operator import add, ge, sub
+from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 SEED_STAGE = "seed"
 """The stage of samples that are seeds: filters are told of them, and an evolution's source rows are exported."""
@@ -111,6 +112,9 @@ class Request(Record):
     sampling: Sampling = Sampling()
     answer_schema: dict[str, JsonValue] | None = None
     """JSON schema that the answer must follow, for servers that can hold a model to one."""
+    key: str = Field("", exclude=True)
+    """The name that its answer is stored under, by which a batch knows it again after a crash; no part of the question,
+    and so of no dump."""
 
 
 class Completion(Record):
@@ -127,6 +131,36 @@ class Completion(Record):
     """Prompt tokens that the server took from its prefix cache."""
     refused: str | None = None
     """The kind of refusal when the server will never answer this request; `text` is then its message."""
+
+
+Role = Literal["writer", "judge"]
+"""Who is asked; where a run has no judge of its own, the writer judges too."""
+
+
+class Usage(NamedTuple):
+    """What was sent, and what it took in tokens; cached ones are among those of the prompts."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """In and out together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(*map(add, self, other))
+
+    def minus(self, other: Usage) -> Usage:
+        """Without the other."""
+        return Usage(*map(sub, self, other))
+
+    def covers(self, other: Usage) -> bool:
+        """Whether it is no less in anything."""
+        return all(map(ge, self, other))
 
 
 class Plan(NamedTuple):

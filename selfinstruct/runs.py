@@ -16,12 +16,15 @@ from random import Random
 from typing import Any, NamedTuple
 
 from selfinstruct.config import (
-    DEFAULT_CONCURRENCY,
+    BATCH,
     MAY_CHANGE,
+    ORDERED,
+    SLOTS,
     BackendConfig,
     Dialect,
     RecipeConfig,
     RunConfig,
+    Tree,
     build,
     dialect_of,
     differences,
@@ -139,15 +142,14 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
     options, module = options_of(config.recipe), module_of(config.recipe.name)
-    concurrency = backend.concurrency or DEFAULT_CONCURRENCY.get(backend.kind, 8)
     judge = judge_of(config)
     if judge is not None and not set(module.JUDGE_PROMPTS) & set(module.prompts(options)):
         raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
     filled = {
         "n": config.n or module.TARGET,
         "recipe": _filled(config.recipe),
-        "window": (config.window or 8 * concurrency) if config.ordered else None,
-        "backend": _resolved(backend, dialect).model_copy(update={"concurrency": concurrency}),
+        "window": (config.window or _window(backend)) if config.ordered else None,
+        "backend": _resolved(backend, dialect),
         "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
         "filters": _filters(config, seeds),
     }
@@ -162,10 +164,20 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
         raise ConfigError(
             f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
         )
+    if backend.batch and backend.kind == "vllm" and not backend.base_url and dialect == "completion":
+        raise ConfigError(
+            f"backend.batch: vLLM runs files of chats only, but {name} takes completions; add --dialect chat, or leave "
+            "batch out"
+        )
     return config.model_copy(update=filled)
 
 
 _ASKED: dict[Dialect, str] = {"chat": "is asked in chat", "completion": "takes completions"}
+
+
+def _window(backend: BackendConfig) -> int:
+    """Jobs that an ordered run may be ahead, where nothing is said."""
+    return 8 * (backend.concurrency or (BATCH if backend.batch else SLOTS.get(backend.kind, ORDERED)))
 
 
 def _filled(recipe: RecipeConfig) -> RecipeConfig:
@@ -232,7 +244,16 @@ def write_config(folder: Path, config: RunConfig) -> None:
 def stored_config(ledger: Ledger) -> RunConfig:
     """The configuration that a run was begun with, with its present target."""
     tree = json.loads(ledger.fact("config") or "{}")
-    return build(RunConfig, {**tree, "n": ledger.target()}, where=str(ledger.path))
+    begun = {**tree, "recipe": _as_begun(tree.get("recipe", {})), "n": ledger.target()}
+    return build(RunConfig, begun, where=str(ledger.path))
+
+
+def _as_begun(recipe: Tree) -> Tree:
+    """A stored recipe with the switches off that it does not name: the version which began the run had none of them,
+    and named all that it had."""
+    if not recipe.get("switches"):
+        return recipe
+    return {**recipe, "switches": {**module_of(recipe["name"]).Options.all_off(), **recipe["switches"]}}
 
 
 def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:

@@ -93,10 +93,12 @@ def staged(folder: Path, old: Iterable[Path] = ()) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)  # what one that was killed left here
             stage.mkdir()
             yield stage
+            made = sorted(stage.iterdir())
             for path in old:
-                _remove(path)
-            for path in sorted(stage.iterdir()):
-                path.replace(folder / path.name)
+                if path.is_dir() or path.name not in {new.name for new in made}:
+                    _remove(path)
+            for path in made:
+                path.replace(folder / path.name)  # in one step: a reader finds the old file or the new one
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from selfinstruct.backends import retry
+from selfinstruct.backends import batch, batch_api, pauses
 from tests.server import ModelServer
 
 # A machine that has other work too is slow; the strategies are not.
@@ -41,8 +41,11 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts take milliseconds; a Retry-After that a test sends is still kept."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(pauses, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(pauses, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(batch, "QUIET", 0.02)
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "NO_ROOM_PAUSE"):
+        monkeypatch.setattr(batch_api, name, 0.01)
 
 
 @pytest.fixture

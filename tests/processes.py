@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tests.runs import says, written_seeds
+from tests.runs import evolves, says, written_seeds
 from tests.server import Body, ModelServer
 
 
@@ -22,6 +23,11 @@ def model_server(**fields: Any) -> ModelServer:
 
 def answer(body: Body) -> str:
     return says(body["prompt"], body["max_tokens"])
+
+
+def evolving_server(**fields: Any) -> ModelServer:
+    """The same for an evolution."""
+    return ModelServer(answer=lambda body: evolves(body["prompt"]), **fields)
 
 
 class Command:
@@ -40,6 +46,18 @@ class Command:
         told = {"--seeds": written_seeds(folder), "--base-url": server.base_url, "--dialect": "completion", "-n": n}
         self.arguments = ["generate", "--run", f"{self.run}/.", "--concurrency", str(concurrency), *flags]
         self.arguments += [str(part) for pair in told.items() for part in pair]
+
+    @classmethod
+    def evolution(cls, server: ModelServer, folder: Path, *flags: str, concurrency: int = 8, tasks: int = 20) -> Self:
+        """`selfinstruct evolve` of so many tasks, two rounds and no target."""
+        command = cls(server, folder, *flags, concurrency=concurrency)
+        source = folder / "source.jsonl"
+        rows = ({"instruction": f"Write {i} lines on topic {i}{i} for me.", "output": "Done."} for i in range(tasks))
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        told = {"--base-url": server.base_url, "--dialect": "completion", "--rounds": "2"}
+        command.arguments = ["evolve", str(source), "--run", f"{command.run}/.", "--concurrency", str(concurrency)]
+        command.arguments += [*flags, *(part for pair in told.items() for part in pair)]
+        return command
 
     def start(self, **how: Any) -> subprocess.Popen[str]:
         """A process that runs it; its standard error is a pipe."""
@@ -65,7 +83,7 @@ class Command:
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A command's end."""
     return subprocess.run(
-        [*program(), *arguments], env=environment(), capture_output=True, text=True, timeout=120, check=False
+        [*program(), *arguments], env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
 
 

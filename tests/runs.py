@@ -258,7 +258,8 @@ class Run:
             assert ledger._db.execute(sql, values).rowcount > 0, "nothing was changed"
 
     def recount(self) -> None:
-        """Let the tallies follow what was meddled with."""
+        """Let the tallies follow what was meddled with: a run stores and forgets, but never changes what they
+        count."""
         with Ledger.open(self.folder, write=True) as ledger:
             for tally in TALLIES:
                 ledger._db.execute(f"DELETE FROM tally_{tally}")
@@ -267,19 +268,24 @@ class Run:
     def counts_add_up(self) -> None:
         """Law 3: nothing lost, nothing silent."""
         with Ledger.open(self.folder) as ledger:
-            assert list(ledger.miscounted()) == []
-        drafts, samples = self.count("drafts"), self.count("kept")
-        reasons = Counter(dict(self.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
-        assert drafts == samples + reasons.total()
-        assert not self.query(
-            "SELECT d.id FROM drafts d WHERE d.kept IS NOT"
-            " (SELECT keep FROM verdicts v WHERE v.draft = d.id ORDER BY place DESC LIMIT 1)"
-        ), "the last verdict decides, and there is one"
-        assert not self.query(
-            "SELECT number FROM jobs WHERE (state = 'settled') <> EXISTS (SELECT 1 FROM drafts WHERE job = number)"
-        ), "every settled job has a draft, and no other has"
-        assert not self.query("SELECT number FROM jobs WHERE state = 'failed' AND (error_kind IS NULL OR error = '')")
-        assert not self.query("SELECT id FROM answers WHERE job NOT IN (SELECT number FROM jobs)")
+            counts_add_up(ledger)
+
+
+def counts_add_up(ledger: Ledger) -> None:
+    """Drafts are samples and drops with a reason; every job that ended has a draft, or the fault that ended it."""
+    assert list(ledger.miscounted()) == []
+    drafts, samples = ledger.count("drafts"), ledger.count("kept")
+    reasons = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
+    assert drafts == samples + reasons.total()
+    assert not ledger.query(
+        "SELECT d.id FROM drafts d WHERE d.kept IS NOT"
+        " (SELECT keep FROM verdicts v WHERE v.draft = d.id ORDER BY place DESC LIMIT 1)"
+    ), "the last verdict decides, and there is one"
+    assert not ledger.query(
+        "SELECT number FROM jobs WHERE (state = 'settled') <> EXISTS (SELECT 1 FROM drafts WHERE job = number)"
+    ), "every settled job has a draft, and no other has"
+    assert not ledger.query("SELECT number FROM jobs WHERE state = 'failed' AND (error_kind IS NULL OR error = '')")
+    assert not ledger.query("SELECT id FROM answers WHERE job NOT IN (SELECT number FROM jobs)")
 
 
 def differences(folder: Path) -> list[str]:

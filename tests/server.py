@@ -171,6 +171,8 @@ class ModelServer(Loopback):
     """The key that is taken; None takes any, and none."""
     missing: Sequence[str] = ()
     """Paths that are answered 404, such as `/v1/models`."""
+    metrics: bytes | None = None
+    """What /metrics says; None has none."""
     port: int = 0
 
     requests: list[Received] = field(default_factory=list, init=False)
@@ -198,12 +200,16 @@ class ModelServer(Loopback):
         return f"{self.address}/v1"
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_get("/v1/models", self._list)
-        app.router.add_get("/health", self._health)
-        app.router.add_post("/v1/{kind:completions|chat/completions}", self._complete)
+        app = web.Application(client_max_size=256 * 2**20)
+        self._add_routes(app.router)
         app.router.add_route("*", "/{path:.*}", self._nothing)
         return app
+
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/v1/models", self._list)
+        router.add_get("/health", self._health)
+        router.add_get("/metrics", self._metrics)
+        router.add_post("/v1/{kind:completions|chat/completions}", self._complete)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         if problem := self._problem(request):
@@ -212,6 +218,9 @@ class ModelServer(Loopback):
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response()
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        return await self._nothing(request) if self.metrics is None else web.Response(body=self.metrics)
 
     async def _nothing(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"detail": "Not Found"}, status=404)

@@ -17,7 +17,7 @@ LAYERS = [
     ("config", "conversations", "plugins", "prices", "prompts", "parse", "resources", "rows", "seeds", "writing"),
     ("backends", "filters", "store"),
     ("recipes", "exports"),
-    ("runs", "engine", "replay", "dedup", "card", "hub", "report", "review"),
+    ("runs", "engine", "budget", "replay", "dedup", "card", "hub", "report", "review"),
     ("cli",),
 ]
 """The parts from the ground up; those of one layer may import one another only where `NEIGHBOURS` does not forbid."""

@@ -142,7 +142,8 @@ def test_the_embedded_model_is_not_to_be_trained_on(tmp_path: Path) -> None:
     ("model", "backend", "cost"),
     [
         ("m", {}, "none by the token"),
-        ("gpt-4o-mini", {"kind": "openai", "script": None}, "about $"),
+        ("gpt-4o-mini", {"kind": "openai", "script": None}, "about $0.01, by list prices when this card was written\n"),
+        ("m", {"price_in": 900.0, "price_out": 0.0}, "about $"),
         ("no-such-model", {"kind": "openai", "script": None}, "unknown, as no price is known"),
         ("gpt-4o-mini", {"kind": "openai", "script": None, "base_url": "http://x.example/v1"}, "unknown, as no price"),
     ],
@@ -151,6 +152,13 @@ def test_the_cost_is_told_only_where_it_is_known(model: str, backend: Tree, cost
     run = changed(tmp_path, backend=backend)
     run.change("UPDATE run SET value = ? WHERE key = 'model'", model)
     assert f"\n- Cost: {cost}" in told(run)
+
+
+def test_a_price_that_its_maker_named_is_said_to_be_that_and_is_not_published(tmp_path: Path) -> None:
+    told_prices = {"price_in": 987.0, "price_out": 654.0, "price_cached": 321.0}
+    text = told(changed(tmp_path, backend=told_prices, budget={"tokens": 7654321}))
+    assert re.search(r"\n- Cost: about \$[\d.]+, by the prices that its maker named\n", text)
+    assert not re.search("987|654|321|price_|budget", text)
 
 
 def test_the_model_is_told_as_asked_for_and_as_it_named_itself(tmp_path: Path) -> None:

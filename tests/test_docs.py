@@ -88,7 +88,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 
 
 def test_every_command_in_the_examples_parses() -> None:
-    for name in ("backends", "recipes", "formats", "filters", "ledger", "hub", "report"):
+    for name in ("backends", "budgets", "recipes", "formats", "filters", "ledger", "hub", "report"):
         for line in re.findall(r"^\$ (?:\w+=\S+ )?selfinstruct (.*)$", page(name), re.MULTILINE):
             command, *arguments = shlex.split(line)
             # The names of the help option are kept with the command, so they must be those that the pages show.

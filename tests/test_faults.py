@@ -216,9 +216,9 @@ def test_no_further_attempt_is_made_once_the_run_was_told_to_stop(tmp_path: Path
     model = Model(failing(1.0, Transient("timeout", "…")))
     run = Run(tmp_path, attempts=1000, concurrency=3)
     asked: list[int] = []
-    run.drive(model, stop_after=30, seen=lambda event: asked.append(len(model.asked)))
+    run.drive(model, stop_after=9, seen=lambda event: asked.append(len(model.asked)))
     assert run.ending == "interrupted"
-    assert len(model.asked) - asked[30] <= 3
+    assert len(model.asked) - asked[9] <= 3
     assert run.count("jobs", "state = 'failed'") == 0
 
 

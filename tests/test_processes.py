@@ -12,15 +12,18 @@ import subprocess
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from selfinstruct.cli import session
 from selfinstruct.cli.session import Session
 from selfinstruct.errors import RunError
 from selfinstruct.store.ledger import Ledger
-from tests.processes import Command, command, model_server, program, until
+from tests.cli.playing import say
+from tests.processes import Command, answer, command, model_server, program, until
 from tests.runs import differences
-from tests.server import hang, text
+from tests.server import ModelServer, hang, text
 
 
 def answers(run: Path) -> int:
@@ -61,6 +64,22 @@ def test_a_second_signal_ends_the_wait_for_what_is_in_flight(tmp_path: Path) -> 
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=5) == 130
         assert differences(run.run) == []
+
+
+def test_ctrl_c_while_a_run_begins_plans_nothing_and_asks_for_nothing(
+    tmp_path: Path, server: ModelServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = session.begin
+
+    def interrupted(*told: Any) -> Ledger:
+        signal.raise_signal(signal.SIGINT)
+        return begin(*told)
+
+    monkeypatch.setattr(session, "begin", interrupted)
+    assert say(capsys, *Command(server, tmp_path).arguments).code == 130
+    assert not server.requests
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.count("jobs") == 0
 
 
 def test_a_terminal_that_goes_away_loses_nothing(tmp_path: Path) -> None:
@@ -168,8 +187,6 @@ def test_a_full_disk_stops_the_run_and_with_more_room_it_goes_on(tmp_path: Path)
 
 
 def says_much(body: dict[str, object]) -> str:
-    from tests.processes import answer
-
     said = answer(body)
     return said + "\n\n" + "x" * 20_000 if body["max_tokens"] == 1024 else said
 

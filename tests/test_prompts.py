@@ -95,6 +95,21 @@ def test_a_shipped_prompt_says_what_it_is_for_and_where_its_method_comes_from(pa
     assert front.source.startswith(("Self-Instruct", "Stanford Alpaca", "Evol-Instruct", "WizardCoder"))
 
 
+VARIES = {
+    "instruction": "Weigh one against the other.", "first": "Weigh gold.", "second": "Weigh gold or lead.",
+    "demonstrations": ["Weigh gold.", "Pour the water."],
+}  # fmt: skip
+OTHER_TASKS = [dict.fromkeys(("instruction", "input", "output"), text) for text in ("Weigh gold.", "Pour the water.")]
+
+
+@pytest.mark.parametrize(("path", "structured"), goldens(), ids=str)
+def test_what_prompts_share_comes_before_what_varies(path: Path, structured: bool) -> None:
+    other = {**VARIES, **({"demonstrations": OTHER_TASKS} if path.parts[0] == "alpaca" else {})}
+    one, two = (shown(rendered(path, structured=structured, **values)) for values in ({}, other))
+    after = next(back for back, chars in enumerate(zip(one[::-1], two[::-1], strict=False)) if len(set(chars)) > 1)
+    assert after < 140, "no more than a line, such as an open number or the question"
+
+
 # -- what models wrote
 # -----------------------------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ def test_settings_that_there_are_not_leave_no_copy(whole: Run, tmp_path: Path, f
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("continue_it", [lambda session: session.resume({"n": 99}), lambda session: session.retry()])
+@pytest.mark.parametrize("continue_it", [lambda session: session.resume({"n": 99}), lambda session: session.retry({})])
 def test_a_filtered_run_is_not_gone_on_with(stricter: Path, continue_it: Callable[[Session], int]) -> None:
     with pytest.raises(RunError, match=r"judged again from .* continue that run"):
         continue_it(Session(stricter))

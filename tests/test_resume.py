@@ -124,6 +124,14 @@ def test_the_counts_of_a_run_that_was_resumed_are_those_of_one_that_was_not(
         assert loaded.value(stage) == run.state.value(stage)
 
 
+def test_a_run_begun_before_there_was_a_switch_goes_on_without_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, recipe={"switches": {"shared_prefixes": False}}).drive(Model(), cut_after=25)
+    run.change("UPDATE run SET value = json_remove(value, '$.recipe.switches.shared_prefixes') WHERE key = 'config'")
+    assert run.differences() == []
+    goes_on(run, Model())
+    is_whole(run, 6)
+
+
 def test_the_order_of_a_run_is_not_that_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock set back makes no difference."""
     hours = iter(range(10**9, 0, -3600))

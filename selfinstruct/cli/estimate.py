@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from random import Random
 
+from selfinstruct.budget import Cap, amount, caps_of
+from selfinstruct.config import SLOTS, BackendConfig, RunConfig
 from selfinstruct.harmless import visible
-from selfinstruct.prices import cost
+from selfinstruct.prices import Price, price_of
 from selfinstruct.prices import told as told_cost
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Recipe, Setting
-from selfinstruct.records import Completion, Job, Rendered, Sampling
+from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
 from selfinstruct.runs import Told
+from selfinstruct.text import duration
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text, roughly; enough for an estimate."""
@@ -19,6 +22,12 @@ ANSWER_SHARE = 0.25
 """How much of its room an answer of the first stage takes, roughly (docs/lab.md)."""
 LATER_ANSWER = 90
 """Tokens of an answer of a later stage, roughly."""
+TOKENS_PER_SECOND = {"llamacpp": 130, "vllm": 4000}
+"""That a server of ours writes to all who ask, roughly: the embedded model on two cores, an 8B model on one GPU."""
+AT_ONCE = 32
+"""Requests that such a server answers at once, where nothing is said."""
+TOKENS_PER_SECOND_EACH = 50
+"""That any other server writes to each who asks, roughly."""
 
 
 class _Asked(Exception):
@@ -68,7 +77,6 @@ def _estimate(told: Told, asked: _Asked) -> str:
     first, later = recipe.stages[0], sum(jobs[stage] * recipe.requests[stage] for stage in recipe.stages[1:])
     tokens_in = jobs[first] * _tokens(asked.prompt) + later * _tokens_of_others(told)
     tokens_out = jobs[first] * (asked.sampling.max_tokens or 512) * ANSWER_SHARE + later * LATER_ANSWER
-    price = cost(config.backend, config.backend.model, int(tokens_in), int(tokens_out))
     by = f"{config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect)"
     wanted = f"{config.n:,} tasks" if config.n else f"all tasks that {len(told.seeds):,} seeds make"
     lines = [f"Estimate for {wanted} with {by}, by experience with small models:"]
@@ -76,9 +84,54 @@ def _estimate(told: Told, asked: _Asked) -> str:
         f"  {stage}: about {max(1.0, jobs[stage]):,.0f} jobs, {recipe.expected[stage]:g} kept from each"
         for stage in recipe.stages
     ]
-    requests = f"  about {jobs[first] * recipe.requests[first] + later:,.0f} requests"
-    totals = f"{requests}, {tokens_in:,.0f} tokens in, {tokens_out:,.0f} out; {told_cost(price)}"
-    return "\n".join([*lines, totals, "Nothing was asked."])
+    usage = Usage(round(jobs[first] * recipe.requests[first] + later), int(tokens_in), 0, int(tokens_out))
+    lines.append(
+        f"  about {usage.requests:,} requests, {usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out"
+    )
+    return "\n".join([*lines, *_taking(config, usage), "Nothing was asked."])
+
+
+def _taking(config: RunConfig, usage: Usage) -> list[str]:
+    """What so much costs, how long it takes, and how far the budget would reach; a judge is taken for the writer."""
+    price = price_of(config.backend, config.backend.model)
+    seconds, assumed = _time(config.backend, usage)
+    lines = [f"  cost: {_cost(price, usage)}", f"  time: about {duration(seconds)}, if {assumed}"]
+    for cap in caps_of(config.budget):
+        whole = seconds if cap.what == "time" else amount(cap.what, usage, price)
+        lines.append(f"  budget of {cap.told(cap.limit)}{cap.unit}: {_reach(cap, whole, config.n)}")
+    return lines
+
+
+def _cost(price: Price | None, usage: Usage) -> str:
+    if price is None:
+        return "price unknown; --price-in and --price-out say it, in US dollars for a million tokens"
+    if not price.prompt and not price.completion:
+        return f"no cost ({price.source})"
+    per = f"${price.prompt:g} in, ${price.completion:g} out for a million tokens ({price.source})"
+    return f"about {told_cost(price.of(usage))}, at {per}"
+
+
+def _time(backend: BackendConfig, usage: Usage) -> tuple[float, str]:
+    """Seconds to write so many tokens, and what that assumes."""
+    if backend.batch:
+        return 86400.0, "the batches take the day that they may"
+    at_once = backend.concurrency or SLOTS.get(backend.kind, AT_ONCE)
+    ours = None if backend.base_url else TOKENS_PER_SECOND.get(backend.kind)
+    speed = ours or TOKENS_PER_SECOND_EACH * at_once
+    how = "" if ours else f" ({TOKENS_PER_SECOND_EACH} to each of {at_once} requests in flight)"
+    seconds, assumed = usage.completion_tokens / speed, f"the server writes {speed:,} tokens a second{how}"
+    for name, cap, count in (("rpm", backend.rpm, usage.requests), ("tpm", backend.tpm, usage.tokens)):
+        if cap and 60 * count / cap > seconds:
+            seconds, assumed = 60 * count / cap, f"{name} {cap:,g} is what holds it back"
+    return seconds, assumed
+
+
+def _reach(cap: Cap, whole: float, target: int | None) -> str:
+    """How far a budget would reach, of a run that takes so much of it."""
+    if whole <= cap.limit:
+        return f"enough, about {whole / cap.limit:.0%} of it"
+    share = cap.limit / whole
+    return f"enough for about {share:.0%}" + (f", {int(share * target):,} tasks" if target else "")
 
 
 def _jobs(recipe: Recipe, target: int | None, seeds: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ from selfinstruct.cli.settings import (
 from selfinstruct.harmless import one_line
 
 if TYPE_CHECKING:
-    from selfinstruct.config import RunConfig, Tree
+    from selfinstruct.config import BackendConfig, RunConfig, Tree
 
 RECIPE = "evol-instruct"
 SAYS_WHO = {"kind", "model", "base_url", "script"}
@@ -104,20 +104,21 @@ def evolve(source: str, **given: Any) -> int:
     SOURCE is a run, by its name or folder, or a file of tasks that `seeds check` reads: Alpaca JSON and many others.
     Each round evolves every live task; what fails gives way to its parent.
     """
-    around = Given(**{name: given.pop(name) for name in Given._fields})
+    around = Given.taken(given)
     tree = tree_of(SETTINGS, around, given)
+    tree["recipe"] = {**tree.get("recipe", {}), "name": RECIPE}
     folder = folder_of(source, around.output_dir)
-    is_run = (folder / LEDGER).is_file()
-    if is_run and not around.run_name and _is_evolution(folder):
-        click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
-        return enter({**tree, "recipe": {**tree.get("recipe", {}), "name": RECIPE}}, around, source)
-    name = default_name(folder.resolve().name if is_run else Path(source).name)
-    if not is_run:
+    if not (folder / LEDGER).is_file():
         _require_source(source, around.output_dir)
-    elif not (folder_of(around.run_name or name, around.output_dir) / LEDGER).is_file():
-        _require_backend(folder, tree)
-    told = {**tree, "recipe": {**tree.get("recipe", {}), "name": RECIPE}, "seeds": str(folder if is_run else source)}
-    return enter(told, around, name)
+        return enter({**tree, "seeds": source}, around, default_name(Path(source).name))
+    config = _stored(folder)
+    if config.recipe.name == RECIPE and not around.run_name:
+        click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
+        return enter(tree, around, source)
+    name = default_name(folder.resolve().name)
+    if not (folder_of(around.run_name or name, around.output_dir) / LEDGER).is_file():
+        _require_backend(folder, config.backend, tree)
+    return enter({**tree, "seeds": str(folder)}, around, name)
 
 
 def default_name(source: str) -> str:
@@ -134,16 +135,11 @@ def _stored(folder: Path) -> RunConfig:
         return stored_config(ledger)
 
 
-def _is_evolution(folder: Path) -> bool:
-    return _stored(folder).recipe.name == RECIPE
-
-
-def _require_backend(folder: Path, tree: Tree) -> None:
+def _require_backend(folder: Path, backend: BackendConfig, tree: Tree) -> None:
     """Raise ConfigError where the embedded model would take over, unasked, from the one that wrote a run: that is a
     waste, and to ask the other unasked may cost money."""
     from selfinstruct.errors import ConfigError
 
-    backend = _stored(folder).backend
     if SAYS_WHO & tree.get("backend", {}).keys() or (backend.kind == "llamacpp" and not backend.model):
         return
     same = f"--backend {backend.kind}" + (f" --model {backend.model}" if backend.model else "")

@@ -68,7 +68,7 @@ def generate(**given: Any) -> int:
     With no option at all it uses the seeds that ship and a small embedded model: good for trying everything, not for
     a dataset to train on. `--model` with a backend changes that.
     """
-    around = Given(**{name: given.pop(name) for name in Given._fields})
+    around = Given.taken(given)
     tree = tree_of(SETTINGS, around, given)
     return enter(tree, around, default_name(tree))
 

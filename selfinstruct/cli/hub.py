@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from selfinstruct.card import Licence
     from selfinstruct.store.ledger import Ledger
 
-CARD = "README.md"
 ROWS_PER_FILE = 100_000
 """Rows in one Parquet file: some tens of megabytes."""
 
@@ -106,7 +105,7 @@ def push(
     on with what was interrupted: what has been uploaded is not sent again.
     """
     from selfinstruct.card import MARK, Licence, begun
-    from selfinstruct.hub import Hub
+    from selfinstruct.hub import CARD, Hub
     from selfinstruct.store.ledger import Ledger
 
     chosen = Licence.chosen(licence, licence_name, licence_link)
@@ -133,6 +132,7 @@ def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence,
         RunError: no task was kept yet.
     """
     from selfinstruct.card import card as tell
+    from selfinstruct.hub import CARD
 
     with ledger.snapshot():
         files = _data(ledger, formats, folder)

@@ -94,13 +94,17 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
+    from selfinstruct.budget import standings
     from selfinstruct.cli.survivors import Survivors
-    from selfinstruct.prices import run_cost
+    from selfinstruct.prices import cost, prices_of
     from selfinstruct.runs import stored_config
     from selfinstruct.store.summary import summary
 
     config = stored_config(ledger)
     brief, told = _brief(folder, ledger), summary(ledger)
+    prices = prices_of(config, brief["model"] or "", ledger.fact("judge"))
+    spent = {role: meter.spent for role, meter in told.meter.items()}
+    seconds = sum(meter.seconds for meter in told.meter.values())
     evolution = Survivors(ledger).facts() if config.recipe.name == EVOLUTION else {}
     return {
         **brief,
@@ -116,19 +120,36 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "faults": told.faults,
         "answers": told.answers, "prompt_tokens": told.prompt_tokens, "cached_tokens": told.cached_tokens,
         "completion_tokens": told.completion_tokens,
-        "cost": run_cost(config, brief["model"] or "", told.prompt_tokens, told.completion_tokens),
+        "cost": cost(prices, spent.items()),
+        "ended": _ended(ledger, brief["state"]),
+        "meter": {role: {**meter.spent._asdict(), "seconds": round(meter.seconds, 3)}
+                  for role, meter in told.meter.items()},
+        "budget": {what: {"spent": round(done, 6), "of": limit}
+                   for what, (done, limit) in standings(config.budget, spent, prices, seconds).items()},
         "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
         **evolution,
     }  # fmt: skip
 
 
+def _ended(ledger: Ledger, state: str) -> dict[str, Any] | None:
+    """How the last session of a run ended that is not done yet; None of one that goes on, or was killed."""
+    ended = ledger.ended()
+    return None if ended is None or state != "unfinished" else ended._asdict()
+
+
+ENDED = {"interrupted": "interrupted", "exhausted": "stopped: nothing more can be planned"}
+
+
 def _told(facts: dict[str, Any]) -> str:
+    from selfinstruct.budget import told as told_budget
     from selfinstruct.cli.survivors import told_judgements
     from selfinstruct.prices import told
 
     lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
              f"  recipe {facts['recipe']}, model {facts['model']}"
              + (f", judge {facts['judge']}" if facts["judge"] else "")]  # fmt: skip
+    if ended := facts["ended"]:
+        lines.insert(1, "  " + ENDED.get(ended["ending"], f"stopped: {one_line(ended['message'])}"))
     lines += [f"  {d['stage']}: {d['drafts']} drafts, {d['kept']} kept" for d in facts["drafts"]]
     lines += [f"    dropped {d['count']} × {d['reason']} ({d['filter']}, {d['stage']})" for d in facts["drops"]]
     if facts["instance_drops"]:
@@ -146,6 +167,8 @@ def _told(facts: dict[str, Any]) -> str:
         f"  {facts['answers']:,} answers, {facts['prompt_tokens']:,} tokens in ({facts['cached_tokens']:,} from cache),"
         f" {facts['completion_tokens']:,} out; {told(facts['cost'])}"
     )
+    if budget := facts["budget"]:
+        lines.append("  budget: " + told_budget({what: (part["spent"], part["of"]) for what, part in budget.items()}))
     return "\n".join([*lines, *(f"  {path}" for path in facts["exports"])])
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from selfinstruct.cli.options import examples, existing, folder_of, run_argument
+from selfinstruct.cli.settings import BUDGET, setting_flags, tree_of_flags
 
 
 @click.command(
@@ -45,13 +47,14 @@ def filter(run: str, threshold: float | None, assignments: tuple[str, ...], into
     return rejudge(folder, copy, tree.get("filters", {}))
 
 
-@click.command(epilog=examples("retry first"))
+@click.command(epilog=examples("retry first", "retry first --max-cost 8"))
 @run_argument
-def retry(run: str, output_dir: Path) -> int:
-    """Ask again for every job of RUN that failed."""
+@setting_flags(BUDGET)
+def retry(run: str, output_dir: Path, **given: Any) -> int:
+    """Ask again for every job of RUN that failed; the run's budget holds."""
     from selfinstruct.cli.session import Session
 
-    return Session(existing(run, output_dir)).retry()
+    return Session(existing(run, output_dir)).retry(tree_of_flags(BUDGET, given))
 
 
 @click.command(epilog=examples("verify first"))

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
+from selfinstruct.budget import exceeded, standings
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
@@ -19,6 +20,7 @@ from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
 from selfinstruct.harmless import one_line
+from selfinstruct.prices import known, prices_of
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger
@@ -29,7 +31,9 @@ GRACE = 10.0
 
 PASSED_OVER = 3
 """Rows of a source that could not be read which are named; more are counted."""
-EXIT_CODES: dict[Ending, int] = {"complete": 0, "interrupted": 130, "exhausted": 1, "barren": 1, "failing": 1}
+EXIT_CODES: dict[Ending, int] = {
+    "complete": 0, "budget": 0, "interrupted": 130, "exhausted": 1, "barren": 1, "failing": 1,
+}  # fmt: skip
 
 
 class Session:
@@ -54,6 +58,7 @@ class Session:
 
         told = read(build(RunConfig, tree, where="configuration"))
         _check_names(told.config)
+        _check_price(told.config, told.config.backend.model, None)
         print(describe(told))
         return 0
 
@@ -64,6 +69,7 @@ class Session:
         told = read(config, on_bad=lambda place, problem: passed_over.append(f"{place}: {problem}"))
         self._tell_passed_over(passed_over)
         _check_names(told.config)
+        _check_price(told.config, told.config.backend.model, None)
         with self._new_folder():
             return asyncio.run(self._begin(config, told))
 
@@ -73,22 +79,31 @@ class Session:
             config = continued(ledger, tree)
             _check_names(config)
             self._refuse_filtered(ledger)
-            ledger.reconfigure(json.dumps(dump(config)), config.n)
-            write_config(self.folder, config)
+            self._reconfigure(ledger, config)
             state = RunState.load(ledger, config)
             if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
                 return self._already(state, ledger)
+            if (over := _exceeded(ledger, config)) is not None:
+                return self._stopped(over, state, ledger)
             return asyncio.run(self._continue(state, ledger))
 
-    def retry(self) -> int:
+    def retry(self, tree: Tree) -> int:
         """Ask again for every job that failed."""
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
+            config = continued(ledger, tree)
             self._refuse_filtered(ledger)
+            self._reconfigure(ledger, config)
             if not (again := ledger.retry()):
                 self._say(f"{self.folder}: no job has failed")
                 return 0
             self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
-            return asyncio.run(self._continue(RunState.load(ledger, continued(ledger, {})), ledger, again))
+            return asyncio.run(self._continue(RunState.load(ledger, config), ledger, again))
+
+    def _reconfigure(self, ledger: Ledger, config: RunConfig) -> None:
+        """Continue with these settings from now on."""
+        _check_price(config, ledger.fact("model") or "", ledger.fact("judge"))
+        ledger.reconfigure(json.dumps(dump(config)), config.n)
+        write_config(self.folder, config)
 
     def _already(self, state: RunState, ledger: Ledger) -> int:
         """Say that nothing is left to do, and export again."""
@@ -99,6 +114,15 @@ class Session:
         if self._as_json:
             JsonLines().see(Ended(ending, state.tasks))
         return self._finish(ending, state, ledger)
+
+    def _stopped(self, message: str, state: RunState, ledger: Ledger) -> int:
+        """Say that all of a budget is spent; no backend is started for that."""
+        ended = Ended("budget", state.tasks, message)
+        ledger.end(ended.ending, message)
+        if self._as_json:
+            JsonLines().see(ended)
+        self._say(f"{self.folder}: stopped: {message}")
+        return self._finish(ended.ending, state, ledger)
 
     # -- driving ------------------------------------------------------------------------------------------------------
 
@@ -126,9 +150,11 @@ class Session:
     async def _backends(self, config: RunConfig, watcher: Watcher) -> AsyncIterator[tuple[Backend, Backend | None]]:
         """Who writes, and who judges where that is somebody else."""
         async with AsyncExitStack() as stack:
+            # Each has a place of its own for what it leaves there: a log, batches.
+            places = ((config.backend, self.folder), (config.judge, self.folder / "judge"))
             opened = [
-                await stack.enter_async_context(open_backend(one, folder=self.folder, notice=watcher.note))
-                for one in (config.backend, config.judge)
+                await stack.enter_async_context(open_backend(one, folder=folder, notice=watcher.note))
+                for one, folder in places
                 if one is not None
             ]
             yield opened[0], opened[1] if len(opened) > 1 else None
@@ -149,13 +175,16 @@ class Session:
     ) -> Engine:
         config = state.config.backend
         ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        grace = 0.0 if ours else GRACE
+        # A batch is not waited for: whoever continues the run finds it where it was.
+        grace = 0.0 if ours or config.batch else GRACE
         return Engine(state, ledger, backend, model=backend.model, judge=judge, grace=grace, again=again)
 
     async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
         ended: Ended | None = None
         watcher.start(engine, ledger)
         with _signals(engine, watcher):
+            # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
+            await asyncio.sleep(0)
             async with aclosing(engine.run()) as events:
                 async for event in events:
                     watcher.see(event)
@@ -261,3 +290,18 @@ def _check_names(config: RunConfig) -> None:
     for backend in (config.backend, config.judge):
         if backend is not None and backend.kind not in kinds():
             raise unknown_name("backend", backend.kind, kinds())
+
+
+def _check_price(config: RunConfig, model: str, judge: str | None) -> None:
+    """Raise ConfigError for a budget of cost where a price is not known, before anything is begun."""
+    if config.budget.cost is not None:
+        known(config, model, judge)
+
+
+def _exceeded(ledger: Ledger, config: RunConfig) -> str | None:
+    """That all of a budget is spent, for a person; what was in flight when a process died is not looked at."""
+    meters = ledger.meter()
+    spent = {role: meter.usage for role, meter in meters.items()}
+    prices = prices_of(config, ledger.fact("model") or "", ledger.fact("judge")) if config.budget.cost else {}
+    over = exceeded(standings(config.budget, spent, prices, sum(meter.seconds for meter in meters.values())))
+    return over[1] if over else None

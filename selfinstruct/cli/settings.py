@@ -3,6 +3,7 @@ command which makes or continues a run has."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +38,18 @@ class Setting(NamedTuple):
         return long.removeprefix("--").replace("-", "_")
 
 
+class Seconds(click.ParamType[Any]):
+    """A time: seconds, or with a unit: `90`, `30m`, `2h`."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Seconds, more than 0."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+        seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0.0
+        return seconds or self.fail(f"{value!r} is no time; write seconds, or 30m, 2h", param, ctx)
+
+
 PROMPTS = Setting(
     "--prompts", ("prompts",), {"metavar": "DIR", "help": "Folder of prompt files that replace the shipped ones."}
 )
@@ -50,7 +63,12 @@ BACKEND = [
     Setting(
         "--base-url",
         ("backend", "base_url"),
-        {"metavar": "URL", "help": "A running server: http://localhost:8000/v1; implies --backend openai."},
+        {
+            "multiple": True,
+            "metavar": "URL",
+            "help": "A running server: http://localhost:8000/v1; implies --backend openai. Several times for several"
+            " that serve the same model.",
+        },
     ),
     Setting(
         "--api-key-env",
@@ -71,9 +89,29 @@ BACKEND = [
         {"default": None, "help": "Ask for JSON by schema (chat; the server must know how)."},
     ),
     Setting(
+        "--batch/--no-batch",
+        ("backend", "batch"),
+        {"default": None, "help": "Ask in batches: half the price, answers within a day (openai, vllm)."},
+    ),
+    Setting(
         "--concurrency",
         ("backend", "concurrency"),
-        {"type": click.IntRange(1), "help": "Requests in flight.  [default: by backend]"},
+        {"type": click.IntRange(1), "help": "Requests in flight at most.  [default: finds itself]"},
+    ),
+    Setting(
+        "--rpm",
+        ("backend", "rpm"),
+        {"type": click.FloatRange(0, min_open=True), "metavar": "N", "help": "Requests a minute at most."},
+    ),
+    Setting(
+        "--tpm",
+        ("backend", "tpm"),
+        {"type": click.FloatRange(0, min_open=True), "metavar": "N", "help": "Tokens a minute at most, in and out."},
+    ),
+    Setting(
+        "--replicas",
+        ("backend", "replicas"),
+        {"type": click.IntRange(1), "help": "vLLM servers to start, each with its share of the GPUs.  [default: 1]"},
     ),
     Setting(
         "--timeout",
@@ -89,6 +127,46 @@ BACKEND = [
         ("backend", "script"),
         {"metavar": "FILE", "help": "Answers from a file; implies --backend scripted."},
     ),
+    Setting(
+        "--price-in",
+        ("backend", "price_in"),
+        {
+            "type": click.FloatRange(0),
+            "metavar": "DOLLARS",
+            "help": "US dollars for a million tokens of prompts.  [default: the list price]",
+        },
+    ),
+    Setting(
+        "--price-out",
+        ("backend", "price_out"),
+        {"type": click.FloatRange(0), "metavar": "DOLLARS", "help": "The same of answers."},
+    ),
+]
+BUDGET = [
+    Setting(
+        "--max-cost",
+        ("budget", "cost"),
+        {
+            "type": click.FloatRange(0, min_open=True),
+            "metavar": "DOLLARS",
+            "help": "Stop before the run has cost more, with all its attempts and however often it is continued.",
+        },
+    ),
+    Setting(
+        "--max-tokens",
+        ("budget", "tokens"),
+        {"type": click.IntRange(1), "help": "The same for tokens, in and out together."},
+    ),
+    Setting(
+        "--max-requests",
+        ("budget", "requests"),
+        {"type": click.IntRange(1), "help": "The same for requests sent."},
+    ),
+    Setting(
+        "--max-time",
+        ("budget", "time"),
+        {"type": Seconds(), "metavar": "TIME", "help": "The same for time at work: seconds, or 30m, 2h."},
+    ),
 ]
 MAKING = [
     Setting(
@@ -98,9 +176,9 @@ MAKING = [
     ),
     Setting("--top-p", ("recipe", "sampling", "top_p"), {"type": float, "help": "Of the same stage."}),
     Setting(
-        "--max-tokens",
+        "--answer-tokens",
         ("recipe", "sampling", "max_tokens"),
-        {"type": click.IntRange(1), "help": "Of the same stage."},
+        {"type": click.IntRange(1), "help": "Tokens that an answer of the same stage may have."},
     ),
     Setting(
         "--threshold",
@@ -113,6 +191,7 @@ MAKING = [
         ("ordered",),
         {"default": None, "help": "The same result whatever the timing, for some throughput."},
     ),
+    *BUDGET,
 ]
 
 
@@ -127,6 +206,11 @@ class Given(NamedTuple):
     dry_run: bool
     as_json: bool
     quiet: bool
+
+    @classmethod
+    def taken(cls, parameters: dict[str, Any]) -> Given:
+        """These out of a command's parameters; the flags of settings are left there."""
+        return cls(**{name: parameters.pop(name) for name in cls._fields})
 
 
 def run_options(settings: Iterable[Setting]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -168,10 +252,7 @@ def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) ->
     """The tree that the person gave: file, then environment and flags, then `--set`."""
     from selfinstruct.config import assignment, load, merge
 
-    tree = load(given.config_file) if given.config_file else {}
-    for setting in settings:
-        if (value := flags[setting.parameter]) is not None:
-            tree = merge(tree, _nested(setting.place, value))
+    tree = merge(load(given.config_file) if given.config_file else {}, tree_of_flags(settings, flags))
     for text in given.assignments:
         tree = merge(tree, assignment(text))
     if given.formats:
@@ -180,6 +261,28 @@ def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) ->
         if isinstance(backend := tree.get(key), dict):
             implied(backend)
     return tree
+
+
+def tree_of_flags(settings: Iterable[Setting], flags: dict[str, Any]) -> Tree:
+    """The tree of the flags that were given."""
+    from selfinstruct.config import merge
+
+    tree: Tree = {}
+    for setting in settings:
+        if (value := flags[setting.parameter]) not in (None, ()):
+            tree = merge(tree, _nested(setting.place, list(value) if isinstance(value, tuple) else value))
+    return tree
+
+
+def setting_flags(settings: Iterable[Setting]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flags of these settings."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(list(settings)):
+            command = click.option(*_names(setting.flag), setting.parameter, **setting.how)(command)
+        return command
+
+    return decorate
 
 
 def _nested(place: tuple[str, ...], value: Any) -> Tree:

@@ -14,14 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from selfinstruct.budget import Cap, standings
 from selfinstruct.cli.evolve import RECIPE as EVOLUTION
 from selfinstruct.cli.survivors import Survivors, told_rounds
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.harmless import json_line, one_line
-from selfinstruct.prices import run_cost, told
+from selfinstruct.prices import cost, prices_of, told
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import summary
+from selfinstruct.text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -144,6 +146,7 @@ class Progress:
         self.faults: Counter[str] = Counter()
         self.survivors = Survivors(ledger) if self.state.config.recipe.name == EVOLUTION else None
         self.model = ledger.fact("model") or ""
+        self.prices = prices_of(self.state.config, self.model, ledger.fact("judge"))
         self.began = time.monotonic()
         self._before = self.goal[0]
         self._tokens: deque[tuple[float, int]] = deque()
@@ -202,8 +205,31 @@ class Progress:
 
     @property
     def cost(self) -> float | None:
-        """US dollars spent on all answers so far."""
-        return run_cost(self.state.config, self.model, self.prompt_tokens, self.completion_tokens)
+        """US dollars spent so far, over all sessions."""
+        return cost(self.prices, self.engine.purse.spent.items())
+
+    @property
+    def forecast(self) -> str:
+        """What it cost so far, and will in all as it went so far; for a person."""
+        spent, whole = told(self.cost), self._in_all(self.cost or 0.0)
+        return spent if whole is None else f"{spent}, about {told(whole)} in all"
+
+    @property
+    def budget(self) -> list[str]:
+        """How each budget stands, and what the whole run would take of it; for a person."""
+        purse, lines = self.engine.purse, []
+        of = standings(self.state.config.budget, purse.spent, self.prices, purse.seconds)
+        for what, (spent, limit) in of.items():
+            whole = self._in_all(spent)
+            more = "" if whole is None else f", about {Cap(what, limit).told(whole)} in all"
+            lines.append(Cap(what, limit).standing(spent) + more)
+        return lines
+
+    def _in_all(self, spent: float) -> float | None:
+        """What the whole run will take, by what was spent on what is done; None once it is done, and while that is
+        nothing."""
+        done, whole = self.goal
+        return spent * whole / done if spent and 0 < done < whole else None
 
 
 class Plain(Quiet):
@@ -251,6 +277,9 @@ class Plain(Quiet):
             parts.append("drops: " + ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(3)))
         if p.remaining is not None and not isinstance(event, Ended):
             parts.append(f"about {duration(p.remaining)} left")
+        if p.cost:
+            parts.append(p.forecast)
+        parts += [f"budget {line}" for line in p.budget]
         return " · ".join(parts)
 
 
@@ -335,21 +364,15 @@ class Panel(Quiet):
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))
-        grid.add_row("in flight", f"{p.engine.in_flight} of {self._config.backend.concurrency}{failures}{faults}")
+        held = f", {p.engine.held_back}" if p.engine.held_back else ""
+        grid.add_row("in flight", f"{p.engine.in_flight} of {p.engine.width}{held}{failures}{faults}")
         tokens = f"{p.prompt_tokens:,} in, {p.completion_tokens:,} out, {p.tokens_per_second:.0f}/s"
-        grid.add_row("tokens", f"{tokens} · {told(p.cost)} · {duration(time.monotonic() - p.began)}")
+        grid.add_row("tokens", f"{tokens} · {duration(time.monotonic() - p.began)}")
+        grid.add_row("cost", p.forecast)
+        if p.budget:
+            grid.add_row("budget", " · ".join(p.budget))
         grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))
         return grid
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: `48 s`, `3 min 20 s`, `5 h 02 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 @contextmanager

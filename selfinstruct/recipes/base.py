@@ -101,13 +101,15 @@ class Setting(NamedTuple):
     """Whether the backend is asked for JSON by schema."""
     judge_structured: bool
     """Whether the judge is."""
+    seed: int = 0
+    """The run's number: what several jobs draw alike derives from it."""
 
     @classmethod
     def of(cls, prompts: Mapping[str, Prompt], config: RunConfig) -> Setting:
         """The setting that a resolved configuration means."""
         backend = config.backend
         assert backend.dialect is not None
-        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured)
+        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured, config.seed)
 
 
 class Recipe(Protocol):
@@ -229,8 +231,12 @@ class RecipeOptions(Section):
         chosen = dict(tree.get("switches") or {})
         if on := [name for name, value in chosen.items() if value is True]:
             raise ValueError(f"strict turns every switch off, but switches.{on[0]} is on: drop one of the two")
-        switches = type(cls.model_fields["switches"].default).model_fields
-        return {**tree, "switches": {**dict.fromkeys(switches, False), **chosen}}
+        return {**tree, "switches": {**cls.all_off(), **chosen}}
+
+    @classmethod
+    def all_off(cls) -> dict[str, bool]:
+        """Every switch, off."""
+        return dict.fromkeys(type(cls.model_fields["switches"].default).model_fields, False)
 
 
 class DemonstrationOptions(RecipeOptions):
@@ -255,6 +261,30 @@ def draw(
     shown += rng.sample(seeds, options.demonstrations - len(shown))
     rng.shuffle(shown)
     return shown
+
+
+NEIGHBOURS = 64
+"""Consecutive prompts that begin with the same seeds."""
+SHARED = 0.25
+"""Share of the demonstrations that these are; with more, or with fewer neighbours, tasks become alike (docs/lab.md)."""
+
+
+def draw_alike(
+    pool: Pool, seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions, seed: int
+) -> list[Sample | Seed]:
+    """What a prompt shows so that it begins as its neighbours do: shared seeds, then the rest, shuffled together.
+
+    Each prompt alone shows what `draw` might have drawn: as many kept ones, and seeds each as likely as any other. What
+    is shared derives from the run's `seed` and from how many jobs were planned.
+    """
+    kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
+    wanted, places = options.demonstrations - len(kept), range(len(seeds))
+    together = Random(f"{seed}:shared:{pool.planned // NEIGHBOURS}")
+    shared = together.sample(places, min(wanted, int(SHARED * options.demonstrations)))
+    own = [place for place in rng.sample(places, wanted) if place not in shared]
+    rest: list[Sample | Seed] = [*kept, *(seeds[place] for place in own[: wanted - len(shared)])]
+    rng.shuffle(rest)
+    return [*(seeds[place] for place in shared), *rest]
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:

@@ -23,7 +23,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from selfinstruct import parse
 from selfinstruct.config import Section, Words, merge
 from selfinstruct.errors import PromptError, Refused
-from selfinstruct.prompts import Prompt
+from selfinstruct.prompts import Prompt, require_given
 from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, flawed, object_schema
 from selfinstruct.records import (
     Completion,
@@ -198,9 +198,7 @@ def open(options: Options, setting: Setting) -> EvolInstruct:
 def _check_operator(prompt: Prompt) -> None:
     if prompt.front.evolution is None:
         raise PromptError(f'{prompt.where}: an operator says evolution = "depth" or "breadth" in its front matter')
-    if unknown := set(prompt.front.variables) - set(OPERATOR_VARIABLES):
-        names = f"{', '.join(sorted(unknown))}, which the recipe does not give"
-        raise PromptError(f"{prompt.where}: uses {names}; it gives {', '.join(OPERATOR_VARIABLES)}")
+    require_given(prompt, OPERATOR_VARIABLES)
 
 
 class EvolInstruct:

@@ -17,7 +17,7 @@ from typing import Any
 
 from selfinstruct.config import RunConfig
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.prices import run_cost
+from selfinstruct.prices import Prices, cost, prices_of
 from selfinstruct.recipes import task_stage
 from selfinstruct.report.words import first_words, is_english, verb_and_noun
 from selfinstruct.runs import stored_config
@@ -63,7 +63,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "instance_drops": told.instance_drops,
         "evolution": evolution(ledger, stage),
         "reviews": told.reviews,
-        **_spent(told, config),
+        **_spent(told, prices_of(config, ledger.fact("model") or "", ledger.fact("judge"))),
     }
 
 
@@ -205,25 +205,35 @@ def evolution(ledger: Ledger, stage: str) -> Figures | None:
 # -- what it cost -----------------------------------------------------------------------------------------------------
 
 
-def _spent(told: Summary, config: RunConfig) -> Figures:
+def _spent(told: Summary, prices: Prices) -> Figures:
     """Tokens and their price by stage, and all together; the price is None where nobody knows it."""
     stages: dict[str, list[Spend]] = defaultdict(list)
     for spend in told.spend:
         stages[spend.stage].append(spend)
     order = sorted(stages, key=lambda stage: -sum(spend.prompt_tokens for spend in stages[stage]))
-    return {
-        "spend": [{"stage": stage, **_sum(stages[stage], config)} for stage in order],
-        "spent": _sum(told.spend, config),
-    }
+    rows = [{"stage": stage, **_sum(stages[stage], prices)} for stage in order]
+    if uncounted := _uncounted(told):
+        rows.append({"stage": "estimated", **_sum(uncounted, prices)})
+    return {"spend": rows, "spent": _sum([*told.spend, *uncounted], prices)}
 
 
-def _sum(spends: Sequence[Spend], config: RunConfig) -> Figures:
-    prices = [run_cost(config, spend.model, spend.prompt_tokens, spend.completion_tokens) for spend in spends]
-    known = [price for price in prices if price is not None]
+def _uncounted(told: Summary) -> list[Spend]:
+    """What the meter has beyond the answers: what was sent and went unanswered, or was answered and not counted."""
+    beyond = []
+    for role, meter in told.meter.items():
+        counted = [spend for spend in told.spend if spend.role == role]
+        prompt = meter.spent.prompt_tokens - sum(spend.prompt_tokens for spend in counted)
+        completion = meter.spent.completion_tokens - sum(spend.completion_tokens for spend in counted)
+        if prompt > 0 or completion > 0:
+            beyond.append(Spend("", role, "", 0, max(0, prompt), max(0, completion), 0))
+    return beyond
+
+
+def _sum(spends: Sequence[Spend], prices: Prices) -> Figures:
     return {
         "answers": sum(spend.answers for spend in spends),
         "prompt": sum(spend.prompt_tokens for spend in spends),
         "cached": sum(spend.cached_tokens for spend in spends),
         "completion": sum(spend.completion_tokens for spend in spends),
-        "cost": sum(known) if len(known) == len(prices) else None,
+        "cost": cost(prices, ((spend.role, spend) for spend in spends)),
     }

@@ -14,11 +14,16 @@ from selfinstruct.text import encodable
 TAG = "b2:"
 
 
+# Made once: `json.dumps` makes one for every text, which takes longer than a short one does.
+_PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_ESCAPED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def canonical(value: Any) -> str:
     """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as
     escapes."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text if encodable(text) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+    text = _PLAIN.encode(value)
+    return text if encodable(text) else _ESCAPED.encode(value)
 
 
 def answer_key(job: int, request: str, nth: int) -> str:

@@ -14,14 +14,26 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from selfinstruct.errors import Fault, RunError
-from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Plan, Review, Sample, Seed
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Review,
+    Role,
+    Sample,
+    Seed,
+    Usage,
+)
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.migrations import MIGRATIONS, TALLIES, migrate, version
 from selfinstruct.text import storable
@@ -80,6 +92,40 @@ class StoredAnswer(NamedTuple):
     request: dict[str, Any]
     completion: Completion
     seconds: float
+
+
+class Count(NamedTuple):
+    """What is to be added to the meter of a role."""
+
+    role: Role
+    usage: Usage
+    seconds: float = 0.0
+    """Of working time, since the last count."""
+    in_flight: Usage = Usage()
+    """What may be in flight from now on."""
+
+
+class Meter(NamedTuple):
+    """What was asked of a role, over all attempts and sessions."""
+
+    usage: Usage
+    in_flight: Usage
+    """What was sent at most, and has not come back; of a run that was killed it counts as spent."""
+    seconds: float
+
+    @property
+    def spent(self) -> Usage:
+        """What counts."""
+        return self.usage.plus(self.in_flight)
+
+
+class End(NamedTuple):
+    """How a session ended."""
+
+    ending: str
+    message: str
+    at: float
+    """Seconds since 1970."""
 
 
 class Ledger:
@@ -172,25 +218,69 @@ class Ledger:
         with self._transaction():
             self._plan(job, after=None)
 
-    def answer(self, key: str, job: int, nth: int, request: str, completion: Completion, seconds: float) -> None:
-        """Store an answer; the first under a key stands."""
+    def answer(
+        self,
+        key: str,
+        job: int,
+        nth: int,
+        request: str,
+        completion: Completion,
+        seconds: float,
+        *,
+        role: Role = "writer",
+        counts: Iterable[Count] | None = None,
+    ) -> None:
+        """Store an answer, the first under a key stands, and count what it took.
+
+        Args:
+            role: who was asked.
+            counts: for the meter; None counts what the answer says of itself.
+        """
         c = completion
+        if counts is None:
+            counts = [Count(role, Usage(1, c.prompt_tokens, c.cached_tokens, c.completion_tokens))]
         with self._transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
-                " completion_tokens, cached_tokens, refused, seconds, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                " completion_tokens, cached_tokens, refused, seconds, at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (key, job, nth, request, c.text, c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens,
-                 c.cached_tokens, c.refused, seconds, time.time()),
+                 c.cached_tokens, c.refused, seconds, time.time(), role),
             )  # fmt: skip
+            self._count(counts)
 
-    def fault(self, key: str, job: int, attempt: int, fault: Fault) -> None:
-        """Store what an attempt met that brought no answer."""
+    def fault(self, key: str, job: int, attempt: int, fault: Fault, counts: Iterable[Count] = ()) -> None:
+        """Store what an attempt met that brought no answer, and count what it took."""
         message, body = storable(str(fault)), storable(fault.body)
         row = (job, key, attempt, fault.kind, message, fault.status, body, time.time())
         with self._transaction():
             self._db.execute(
                 "INSERT INTO faults (job, key, attempt, kind, message, status, body, at) VALUES (?,?,?,?,?,?,?,?)", row
             )
+            self._count(counts)
+
+    def charge(self, counts: Iterable[Count]) -> None:
+        """Store what was spent, and what may be in flight, before it is: a process that dies has then counted it."""
+        with self._transaction():
+            self._count(counts)
+
+    def go_on(self, resumed: Collection[Role] = ()) -> None:
+        """Begin a session: what was in flight when the last one died is spent, and it is no longer ended.
+
+        Args:
+            resumed: roles whose requests outlive the process; they are asked for again, and counted then.
+        """
+        with self._transaction():
+            self._db.execute("DELETE FROM run WHERE key = 'ended'")
+            for role in resumed:
+                self._db.execute(_FORGOTTEN, (role,))
+            self._db.execute(_LANDED)
+
+    def end(self, ending: str, message: str, counts: Iterable[Count] = ()) -> None:
+        """End a session: nothing is in flight any more, and `ended` in the table `run` says how it ended."""
+        ended = json.dumps({"ending": ending, "message": storable(message), "at": time.time()}, ensure_ascii=False)
+        with self._transaction():
+            self._count(counts)
+            self._db.execute("INSERT OR REPLACE INTO run VALUES ('ended', ?)", (ended,))
 
     def settle(self, job: int, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
         """Store what became of a job, and the jobs that follow from it, in one transaction."""
@@ -252,6 +342,10 @@ class Ledger:
         with boundary(folder / NAME), closing(_connect(folder / NAME)) as other:
             self._db.backup(other)
 
+    def _count(self, counts: Iterable[Count]) -> None:
+        for count in counts:
+            self._db.execute(_COUNTED, (*count.usage, count.seconds, *_sent(count.in_flight), count.role))
+
     def _outcomes(self, job: int, outcomes: Sequence[Outcome]) -> None:
         for position, outcome in enumerate(outcomes, start=1):
             draft, sample = outcome.draft, outcome.sample
@@ -307,6 +401,19 @@ class Ledger:
         """What the table `run` says under this key."""
         row = self._row("SELECT value FROM run WHERE key = ?", key)
         return None if row is None else str(row[0])
+
+    def ended(self) -> End | None:
+        """How the last session ended; None while one goes on, or where it was killed."""
+        ended = self.fact("ended")
+        return None if ended is None else End(**json.loads(ended))
+
+    def meter(self) -> dict[Role, Meter]:
+        """What was asked of each role, over all attempts and sessions."""
+        query = (
+            "SELECT role, requests, prompt_tokens, cached_tokens, completion_tokens, requests_in_flight,"
+            " prompt_tokens_in_flight, 0, completion_tokens_in_flight, seconds FROM meter"
+        )
+        return {role: Meter(Usage(*row[:4]), Usage(*row[4:8]), row[8]) for role, *row in self._rows(query)}
 
     def target(self) -> int | None:
         """The number of tasks to keep, as last set; None where all are wanted that there are."""
@@ -467,6 +574,21 @@ class Ledger:
             yield from self._db.execute(sql, values)
 
 
+_COUNTED = (
+    "UPDATE meter SET requests = requests + ?, prompt_tokens = prompt_tokens + ?, cached_tokens = cached_tokens + ?,"
+    " completion_tokens = completion_tokens + ?, seconds = seconds + ?, requests_in_flight = ?,"
+    " prompt_tokens_in_flight = ?, completion_tokens_in_flight = ? WHERE role = ?"
+)
+_FORGOTTEN = (
+    "UPDATE meter SET requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
+    " WHERE role = ?"
+)
+_LANDED = (
+    "UPDATE meter SET requests = requests + requests_in_flight,"
+    " prompt_tokens = prompt_tokens + prompt_tokens_in_flight,"
+    " completion_tokens = completion_tokens + completion_tokens_in_flight,"
+    " requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
+)
 _JOB = "number, stage, payload, parent, after, state, error_kind, error"
 _KEPT = (
     "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent"
@@ -478,6 +600,11 @@ _REVIEWED = (
     " LEFT JOIN reviews r ON r.id = (SELECT max(id) FROM reviews WHERE draft = d.id) WHERE coalesce(r.keep, d.kept)"
 )
 _COMPLETION = "text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, refused"
+
+
+def _sent(usage: Usage) -> tuple[int, int, int]:
+    """What can be in flight; what will come from a cache is not known beforehand."""
+    return usage.requests, usage.prompt_tokens, usage.completion_tokens
 
 
 def _completion(row: Sequence[Any]) -> Completion:

@@ -178,6 +178,56 @@ CREATE INDEX reviews_draft ON reviews (draft)
 """
 
 
+def m003_meter(db: sqlite3.Connection) -> None:
+    """What was asked of each who is asked, counted as it is sent; filled from the answers and faults there are.
+
+    Of older ledgers it cannot be known what went unanswered, nor for how long they worked.
+    """
+    for statement in (*_METER.split(";\n\n"), *_FILLED.split(";\n\n")):
+        db.execute(statement)
+
+
+_METER = """
+-- Who was asked: the writer, or a judge of the run's own.
+ALTER TABLE answers ADD COLUMN role TEXT NOT NULL DEFAULT 'writer';
+
+DROP VIEW spend;
+
+CREATE VIEW spend AS
+SELECT j.stage, a.role, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
+       sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
+FROM answers a JOIN jobs j ON j.number = a.job GROUP BY j.stage, a.role, a.model;
+
+-- What all attempts took, over all sessions, those that went unanswered among them: a row for each role. Budgets are
+-- held against it. An attempt is counted in the columns in_flight before it is sent, by what it may take at most; where
+-- a run was killed that counts as spent. seconds: of working time; those of both rows are the run's.
+CREATE TABLE meter (
+    role TEXT PRIMARY KEY,
+    requests INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    requests_in_flight INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens_in_flight INTEGER NOT NULL DEFAULT 0,
+    completion_tokens_in_flight INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID
+"""
+_FILLED = """
+UPDATE answers SET role = 'judge' WHERE EXISTS (SELECT 1 FROM run WHERE key = 'judge')
+AND json_extract(request, '$.model') = (SELECT value FROM run WHERE key = 'judge')
+AND json_extract(request, '$.model') <> (SELECT value FROM run WHERE key = 'model');
+
+INSERT INTO meter (role) VALUES ('writer'), ('judge');
+
+UPDATE meter SET (requests, prompt_tokens, cached_tokens, completion_tokens) =
+(SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(completion_tokens), 0)
+ FROM answers a WHERE a.role = meter.role);
+
+UPDATE meter SET requests = requests + (SELECT count(*) FROM faults) WHERE role = 'writer'
+"""
+
+
 def m004_tallies(db: sqlite3.Connection) -> None:
     """Counts of jobs, drafts, dropped instances and answers, kept with what they count, so that a run of any size is
     told at once."""
@@ -223,13 +273,14 @@ CREATE TABLE tally_instances (
 -- Answers and their tokens.
 CREATE TABLE tally_answers (
     stage TEXT NOT NULL,
+    role TEXT NOT NULL,
     model TEXT NOT NULL,
     answers INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL,
-    PRIMARY KEY (stage, model)
+    PRIMARY KEY (stage, role, model)
 );
 
 CREATE VIEW counted_jobs AS
@@ -238,9 +289,9 @@ FROM jobs j LEFT JOIN jobs p ON p.number = j.after WHERE j.state = 'settled' GRO
 
 CREATE VIEW counted_drafts AS
 SELECT d.stage, d.kept, coalesce(v.filter, '') AS filter, coalesce(v.reason, '') AS reason,
-       coalesce(json_extract(d.meta, '$.round'), '') AS round,
-       coalesce(json_extract(d.meta, '$.operator'), '') AS operator,
-       coalesce(json_extract(d.meta, '$.judgement'), '') AS judgement, count(*) AS drafts
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.round'), NULL), '') AS round,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.operator'), NULL), '') AS operator,
+       coalesce(iif(json_valid(d.meta), json_extract(d.meta, '$.judgement'), NULL), '') AS judgement, count(*) AS drafts
 FROM drafts d LEFT JOIN verdicts v ON v.draft = d.id AND v.keep = 0 AND d.kept = 0
 WHERE d.kept = 1 OR v.keep = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY min(d.rank);
 
@@ -248,9 +299,9 @@ CREATE VIEW counted_instances AS
 SELECT reason, count(*) AS instances FROM instance_drops GROUP BY 1;
 
 CREATE VIEW counted_answers AS
-SELECT j.stage, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
+SELECT j.stage, a.role, a.model, count(*) AS answers, sum(a.prompt_tokens) AS prompt_tokens,
        sum(a.completion_tokens) AS completion_tokens, sum(a.cached_tokens) AS cached_tokens, sum(a.seconds) AS seconds
-FROM answers a JOIN jobs j ON j.number = a.job GROUP BY 1, 2;
+FROM answers a JOIN jobs j ON j.number = a.job GROUP BY 1, 2, 3;
 
 CREATE TRIGGER jobs_settled AFTER UPDATE OF state ON jobs WHEN NEW.state = 'settled' BEGIN
     INSERT INTO tally_jobs VALUES (NEW.stage, coalesce((SELECT stage FROM jobs WHERE number = NEW.after), ''), 1)
@@ -259,15 +310,19 @@ END;
 
 CREATE TRIGGER drafts_kept AFTER INSERT ON drafts WHEN NEW.kept BEGIN
     INSERT INTO tally_drafts
-    VALUES (NEW.stage, NEW.kept, '', '', coalesce(json_extract(NEW.meta, '$.round'), ''),
-            coalesce(json_extract(NEW.meta, '$.operator'), ''), coalesce(json_extract(NEW.meta, '$.judgement'), ''), 1)
+    VALUES (NEW.stage, NEW.kept, '', '',
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.round'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.operator'), NULL), ''),
+            coalesce(iif(json_valid(NEW.meta), json_extract(NEW.meta, '$.judgement'), NULL), ''), 1)
     ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
 END;
 
 CREATE TRIGGER drafts_dropped AFTER INSERT ON verdicts WHEN NOT NEW.keep BEGIN
     INSERT INTO tally_drafts
-    SELECT stage, kept, NEW.filter, NEW.reason, coalesce(json_extract(meta, '$.round'), ''),
-           coalesce(json_extract(meta, '$.operator'), ''), coalesce(json_extract(meta, '$.judgement'), ''), 1
+    SELECT stage, kept, NEW.filter, NEW.reason,
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.round'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.operator'), NULL), ''),
+           coalesce(iif(json_valid(meta), json_extract(meta, '$.judgement'), NULL), ''), 1
     FROM drafts WHERE id = NEW.draft AND NOT kept
     ON CONFLICT (stage, kept, filter, reason, round, operator, judgement) DO UPDATE SET drafts = drafts + 1;
 END;
@@ -280,9 +335,9 @@ END;
 
 CREATE TRIGGER answers_stored AFTER INSERT ON answers BEGIN
     INSERT INTO tally_answers
-    SELECT stage, NEW.model, 1, NEW.prompt_tokens, NEW.completion_tokens, NEW.cached_tokens, NEW.seconds
+    SELECT stage, NEW.role, NEW.model, 1, NEW.prompt_tokens, NEW.completion_tokens, NEW.cached_tokens, NEW.seconds
     FROM jobs WHERE number = NEW.job
-    ON CONFLICT (stage, model) DO UPDATE SET
+    ON CONFLICT (stage, role, model) DO UPDATE SET
         answers = answers + 1, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
         completion_tokens = completion_tokens + excluded.completion_tokens,
         cached_tokens = cached_tokens + excluded.cached_tokens, seconds = seconds + excluded.seconds;
@@ -293,13 +348,13 @@ CREATE TRIGGER answers_forgotten AFTER DELETE ON answers BEGIN
         answers = answers - 1, prompt_tokens = prompt_tokens - OLD.prompt_tokens,
         completion_tokens = completion_tokens - OLD.completion_tokens,
         cached_tokens = cached_tokens - OLD.cached_tokens, seconds = seconds - OLD.seconds
-    WHERE model = OLD.model AND stage = (SELECT stage FROM jobs WHERE number = OLD.job);
+    WHERE role = OLD.role AND model = OLD.model AND stage = (SELECT stage FROM jobs WHERE number = OLD.job);
 END;
 
 DROP VIEW spend;
 
 CREATE VIEW spend AS
-SELECT stage, model, answers, prompt_tokens, completion_tokens, cached_tokens, seconds
+SELECT stage, role, model, answers, prompt_tokens, completion_tokens, cached_tokens, seconds
 FROM tally_answers WHERE answers > 0;
 
 CREATE INDEX faults_kind ON faults (kind);
@@ -319,7 +374,9 @@ CREATE INDEX jobs_planned ON jobs (state) WHERE state = 'planned';
 CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed'
 """
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_ledger, m002_reviews, m004_tallies)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_ledger, m002_reviews, m003_meter, m004_tallies,
+)  # fmt: skip
 
 
 def version(db: sqlite3.Connection) -> int:

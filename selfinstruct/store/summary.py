@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.records import Role
+from selfinstruct.store.ledger import Ledger, Meter
 
 
 class Jobs(NamedTuple):
@@ -34,9 +35,10 @@ class Drop(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """What the answers of one model took at one stage."""
+    """What the answers of one model in one role took at one stage."""
 
     stage: str
+    role: Role
     model: str
     answers: int
     prompt_tokens: int
@@ -61,6 +63,7 @@ class Summary(NamedTuple):
     spend: list[Spend]
     reviews: dict[str, int]
     """What people decided on drafts: how many are `dropped`, `edited`, `kept`."""
+    meter: dict[Role, Meter]
 
     @property
     def answers(self) -> int:
@@ -93,8 +96,10 @@ def summary(ledger: Ledger) -> Summary:
         dict(query("SELECT error_kind, count(*) FROM jobs WHERE state = 'failed' GROUP BY 1 ORDER BY 2 DESC")),
         dict(query("SELECT kind, count(*) FROM faults GROUP BY 1 ORDER BY 2 DESC")),
         [Spend(*row) for row in query(
-            "SELECT stage, model, answers, prompt_tokens, completion_tokens, cached_tokens FROM spend ORDER BY 1, 2")],
+            "SELECT stage, role, model, answers, prompt_tokens, completion_tokens, cached_tokens FROM spend"
+            " ORDER BY stage, role DESC, model")],
         dict(sorted(Counter(review.word for review in ledger.reviews().values()).items())),
+        ledger.meter(),
     )  # fmt: skip
 
 

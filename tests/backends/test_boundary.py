@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -184,4 +186,10 @@ def test_a_fault_keeps_the_start_of_a_long_body() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": text}, now=1445412480.0) == seconds
+    assert retry_after({"retry-after": text, "date": "Wed, 21 Oct 2015 07:28:00 GMT"}) == seconds
+
+
+def test_a_date_to_wait_for_goes_by_our_clock_where_the_server_does_not_tell_its_own() -> None:
+    wait = retry_after({"retry-after": formatdate(time.time() + 60, usegmt=True)})
+    assert wait is not None
+    assert 50 < wait <= 60

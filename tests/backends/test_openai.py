@@ -12,7 +12,7 @@ import pytest
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.address import is_local
-from selfinstruct.backends.openai import HOSTED, body_of, server_of
+from selfinstruct.backends.openai import HOSTED, body_of, servers_of
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.records import Completion, Message, Request, Sampling
@@ -144,6 +144,7 @@ async def test_a_server_that_goes_away_is_a_transient_fault() -> None:
     async with AsyncExitStack() as stack:
         with ModelServer() as server:
             backend = await stack.enter_async_context(opened(server))
+            await backend.complete(Request(model="", prompt="p"))
         kinds = [await fault_of(backend), await fault_of(backend)]
     assert kinds == ["disconnected", "connection_refused"]
 
@@ -299,10 +300,10 @@ async def test_the_hosted_api_without_a_key_is_not_even_asked() -> None:
 
 def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
-    assert server_of(BackendConfig(kind="openai")).url == HOSTED
+    assert servers_of(BackendConfig(kind="openai"))[0].url == HOSTED
     monkeypatch.setenv("OPENAI_BASE_URL", "http://there/v1/")
-    assert server_of(BackendConfig(kind="openai")).url == "http://there/v1"
-    assert server_of(BackendConfig(kind="openai", base_url="http://here/v1")).url == "http://here/v1"
+    assert servers_of(BackendConfig(kind="openai"))[0].url == "http://there/v1"
+    assert servers_of(BackendConfig(kind="openai", base_url="http://here/v1"))[0].url == "http://here/v1"
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "here", "ftp://here/v1", "http://"])

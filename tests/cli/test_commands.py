@@ -82,8 +82,9 @@ def test_a_dry_run_prints_the_first_prompt_and_an_estimate_and_leaves_nothing(he
         "  instructions: about 333 jobs, 3 kept from each",
         "  instances: about 1,000 jobs, 0.7 kept from each",
     ]
-    assert re.fullmatch(r"  about 2,333 requests, [\d,]+ tokens in, [\d,]+ out; no cost", estimate.splitlines()[3])
-    assert estimate.splitlines()[4] == "Nothing was asked."
+    assert re.fullmatch(r"  about 2,333 requests, [\d,]+ tokens in, [\d,]+ out", estimate.splitlines()[3])
+    assert estimate.splitlines()[4] == "  cost: no cost (a model of your own)"
+    assert estimate.splitlines()[6] == "Nothing was asked."
     assert (said.code, said.err) == (0, "")
     assert sorted(path.name for path in here.iterdir()) == ["answers.jsonl", "seeds.jsonl"]
 

@@ -226,8 +226,9 @@ def test_a_dry_run_prints_the_first_prompt_and_an_estimate_and_leaves_nothing(he
         "  evolve: about 8 jobs, 0.7 kept from each",
         "  answer: about 6 jobs, 0.7 kept from each",
     ]
-    assert re.fullmatch(r"  about 19 requests, [\d,]+ tokens in, [\d,]+ out; no cost", lines[3])
-    assert lines[4:] == ["Nothing was asked."]
+    assert re.fullmatch(r"  about 19 requests, [\d,]+ tokens in, [\d,]+ out", lines[3])
+    assert lines[4] == "  cost: no cost (a model of your own)"
+    assert lines[6:] == ["Nothing was asked."]
     assert sorted(path.name for path in here.iterdir()) == ["alpaca.json", "evolve.jsonl"]
 
 
@@ -309,7 +310,7 @@ def test_a_judge_that_is_only_named_is_asked_where_the_writer_is(here: Path, sel
     assert said == (0, "", "")
     assert stored(here, "alpaca-evolved")["judge"] | {"extra": {}} == {
         "kind": "scripted", "model": "critic", "script": script, "dialect": "completion", "api_key_env": "OPENAI_API_KEY",
-        "structured": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
+        "structured": False, "batch": False, "concurrency": 1, "replicas": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
     }  # fmt: skip
 
 

@@ -64,10 +64,17 @@ class Answers:
         return Completion(text=text, finish_reason=reason)
 
 
-def state_of(recipe: str, *, dialect: str = "completion", structured: bool = False, **options: Any) -> RunState:
+def state_of(
+    recipe: str,
+    *,
+    dialect: str = "completion",
+    structured: bool = False,
+    seeds: Sequence[Seed] = SEEDS,
+    **options: Any,
+) -> RunState:
     """A run that has only its seeds."""
     config, texts = _told(recipe, dialect, structured, json.dumps(options))
-    return RunState(config, SEEDS, texts, target=None)
+    return RunState(config, seeds, texts, target=None)
 
 
 @cache

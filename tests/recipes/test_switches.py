@@ -189,7 +189,12 @@ def test_strict_is_all_switches_off(recipe: Any) -> None:
 
 def test_no_switch_is_without_a_case() -> None:
     tested = {
-        "self-instruct": {"anchored_stops", *(c[0] for c in INSTRUCTIONS), *(c[0] for c in INSTANCES)},
+        "self-instruct": {
+            "anchored_stops",
+            "shared_prefixes",
+            *(c[0] for c in INSTRUCTIONS),
+            *(c[0] for c in INSTANCES),
+        },
         "alpaca": {"anchored_stops", *(c[0] for c in TASKS)},
         "evol-instruct": {"plain_join", *(c[0] for c in EVOLVED)},
     }

@@ -11,7 +11,7 @@ from selfinstruct.report import figures as module
 from selfinstruct.report.figures import evolution, figures, similarity, verbs
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import Maker, making
-from tests.runs import Model, Run
+from tests.runs import Model, Run, evolving
 
 DUPLICATE = Verdict(filter="rouge", keep=False, reason="near_duplicate", detail={"of": "s1", "score": 0.9})
 
@@ -31,6 +31,30 @@ def test_the_figures_of_a_run_add_up(tmp_path: Path) -> None:
     assert sum(found["similarity"]["seed"]["counts"]) == sum(found["similarity"]["other"]["counts"]) == kept
     assert found["spent"]["completion"] == sum(stage["completion"] for stage in found["spend"])
     assert len(found["lengths"]["labels"]) == len(found["lengths"]["input"]["counts"])
+
+
+def test_what_no_answer_accounts_for_is_told_as_estimated_and_priced_by_who_was_asked(tmp_path: Path) -> None:
+    judge = {"kind": "scripted", "script": "x", "price_in": 1000.0, "price_out": 0.0}
+    run = Run(
+        tmp_path, n=4, recipe={"name": "evol-instruct"}, judge=judge, backend={"price_in": 0.0, "price_out": 10.0},
+    ).drive(Model(evolving()), judge=Model(evolving()))  # fmt: skip
+    run.change("UPDATE answers SET prompt_tokens = 100")
+    run.recount()
+    run.change(
+        "UPDATE meter SET prompt_tokens = 100 * requests, completion_tokens ="
+        " (SELECT sum(completion_tokens) FROM answers WHERE role = meter.role)"
+    )
+    run.change("UPDATE meter SET prompt_tokens = prompt_tokens + 7 WHERE role = 'judge'")
+    with Ledger.open(run.folder) as ledger:
+        found = figures(ledger, "run")
+    assert found["spend"][-1] == {
+        "stage": "estimated", "answers": 0, "prompt": 7, "cached": 0, "completion": 0, "cost": pytest.approx(0.007),
+    }  # fmt: skip
+    judged, written = run.count("answers", "role = 'judge'"), run.query("SELECT sum(completion_tokens) FROM answers")
+    judging = run.query("SELECT sum(completion_tokens) FROM answers WHERE role = 'judge'")
+    asked = (judged * 100 + 7) / 1000 + (written[0][0] - judging[0][0]) / 100_000
+    assert judged > 0
+    assert found["spent"]["cost"] == pytest.approx(asked)
 
 
 def test_the_commonest_verbs_come_with_their_commonest_nouns() -> None:

