@@ -204,8 +204,12 @@ def _filters(config: RunConfig, seeds: Sequence[Seed]) -> dict[str, Any]:
 
 
 def _foreign_share(seeds: Iterable[Seed]) -> float:
-    letters = [char for seed in seeds for char in seed.instruction if char.isalpha()]
-    return sum(not char.isascii() for char in letters) / max(1, len(letters))
+    letters = foreign = 0
+    for seed in seeds:
+        letters += sum(map(str.isalpha, seed.instruction))
+        if not seed.instruction.isascii():
+            foreign += sum(char.isalpha() and not char.isascii() for char in seed.instruction)
+    return foreign / max(1, letters)
 
 
 def begin(folder: Path, told: Told, model: str, judge: str = "") -> Ledger:

@@ -26,6 +26,7 @@ from selfinstruct.replay import Verifier
 from selfinstruct.runs import RunState, begin, read, stored_config
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.migrations import TALLIES
 
 WORDS = [
     "river", "stone", "cloud", "apple", "train", "piano", "garden", "winter", "coffee", "letter", "bridge", "doctor",
@@ -255,10 +256,14 @@ class Run:
         """Meddle with the ledger."""
         with Ledger.open(self.folder, write=True) as ledger:
             assert ledger._db.execute(sql, values).rowcount > 0, "nothing was changed"
-            if sql.startswith("UPDATE answers"):
-                # Answers are stored or forgotten, never changed; so nothing counts them anew when they are.
-                ledger._db.execute("DELETE FROM tally_answers")
-                ledger._db.execute("INSERT INTO tally_answers SELECT * FROM counted_answers")
+
+    def recount(self) -> None:
+        """Let the tallies follow what was meddled with: a run stores and forgets, but never changes what they
+        count."""
+        with Ledger.open(self.folder, write=True) as ledger:
+            for tally in TALLIES:
+                ledger._db.execute(f"DELETE FROM tally_{tally}")
+                ledger._db.execute(f"INSERT INTO tally_{tally} SELECT * FROM counted_{tally}")
 
     def counts_add_up(self) -> None:
         """Law 3: nothing lost, nothing silent."""
@@ -268,6 +273,7 @@ class Run:
 
 def counts_add_up(ledger: Ledger) -> None:
     """Drafts are samples and drops with a reason; every job that ended has a draft, or the fault that ended it."""
+    assert list(ledger.miscounted()) == []
     drafts, samples = ledger.count("drafts"), ledger.count("kept")
     reasons = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
     assert drafts == samples + reasons.total()

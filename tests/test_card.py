@@ -166,6 +166,7 @@ def test_the_model_is_told_as_asked_for_and_as_it_named_itself(tmp_path: Path) -
     run = changed(tmp_path, backend={"kind": "vllm", "script": None, "server_args": arguments})
     run.change("UPDATE run SET value = 'Qwen/Qwen3-8B' WHERE key = 'model'")
     run.change("UPDATE answers SET model = '/srv/weights/qwen3' WHERE id = 1")
+    run.recount()
     text = told(run)
     assert "- Model: `Qwen/Qwen3-8B`\n- Named in its answers: `m`\n- Named in its answers: `qwen3`\n" in text
     assert "- Revision: `8a3f`\n" in text
@@ -258,6 +259,7 @@ def test_nothing_that_a_model_or_a_server_wrote_is_active(tmp_path: Path) -> Non
     run.change("UPDATE answers SET model = ?", evil)
     run.change("UPDATE run SET value = ? WHERE key = 'model'", evil)
     run.change("UPDATE verdicts SET reason = ? WHERE keep = 0", evil)
+    run.recount()
     text = told(run, title=evil)
     assert active(text) == before
     assert {tag for tag in before if tag.startswith("<")} == OURS

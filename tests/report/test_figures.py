@@ -39,6 +39,7 @@ def test_what_no_answer_accounts_for_is_told_as_estimated_and_priced_by_who_was_
         tmp_path, n=4, recipe={"name": "evol-instruct"}, judge=judge, backend={"price_in": 0.0, "price_out": 10.0},
     ).drive(Model(evolving()), judge=Model(evolving()))  # fmt: skip
     run.change("UPDATE answers SET prompt_tokens = 100")
+    run.recount()
     run.change(
         "UPDATE meter SET prompt_tokens = 100 * requests, completion_tokens ="
         " (SELECT sum(completion_tokens) FROM answers WHERE role = meter.role)"
