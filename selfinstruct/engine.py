@@ -47,7 +47,9 @@ nothing more can be planned; too many jobs in a row kept nothing, or failed."""
 
 
 LATE = 3.0
-"""Times as long as jobs of its stage take, after which one is not counted on any more."""
+"""Times as long as jobs of its stage take, after which one is not counted on any more; but not before"""
+LATE_AT_LEAST = 0.5
+"""seconds have passed: that much any job may be held up."""
 
 
 class Planned(NamedTuple):
@@ -376,7 +378,7 @@ class Engine:
         """The stage of each job in flight and when it is late, where it is known how long its like take."""
         for stage, started in self._started.values():
             if stage in self._took:
-                yield stage, started + LATE * self._took[stage]
+                yield stage, started + max(LATE_AT_LEAST, LATE * self._took[stage])
 
     def _expected(self, jobs: Counter[str]) -> float:
         return sum(count * self.state.value(stage) for stage, count in jobs.items() if count)
