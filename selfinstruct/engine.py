@@ -21,6 +21,7 @@ seconds, and are stored: for a larger target, or for the next time.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -50,6 +51,8 @@ LATE = 3.0
 """Times as long as jobs of its stage take, after which one is not counted on any more; but not before"""
 LATE_AT_LEAST = 0.5
 """seconds have passed: that much any job may be held up."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks at what is late, where it matters."""
 
 
 class Planned(NamedTuple):
@@ -106,6 +109,10 @@ class Arrived(NamedTuple):
     job: Job
     drafts: list[Draft]
     error: BaseException | None
+
+
+class Looked(NamedTuple):
+    """It is time to look again at what is late."""
 
 
 class Asked(NamedTuple):
@@ -172,7 +179,7 @@ class Engine:
         self.retry_only = again is not None
         self._again = set(again or ())
         """Of the jobs to perform again, those not yet settled."""
-        self._events: asyncio.Queue[Event | Arrived] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | Arrived | Looked] = asyncio.Queue()
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -180,8 +187,10 @@ class Engine:
         """Stage of each job in flight, and when it was started."""
         self._took: dict[str, float] = {}
         """Seconds that a job of each stage took, on average, lately."""
-        self._tapering = False
-        """Whether something would be started if less were expected of what is in flight."""
+        self._late_jobs: Counter[str] = Counter()
+        """Stages of those that are late."""
+        self._look_again: asyncio.TimerHandle | None = None
+        """Until then that is believed."""
         self._asking = 0
         """Requests that the backend has been sent and has not answered."""
         self._begun: Counter[str] = Counter()
@@ -274,18 +283,8 @@ class Engine:
         for planned in self._plan_and_start():
             yield planned
         while self._ending() is None and (self._tasks or not self._events.empty()):
-            arrived = await self._next()
-            for event in self._plan_and_start() if arrived is None else self._see(arrived):
+            for event in self._see(await self._events.get()):
                 yield event
-
-    async def _next(self) -> Event | Arrived | None:
-        """What happens next; None where a job has become late before anything did."""
-        if not self._tapering or not self._events.empty() or self._late_in() is None:
-            return await self._events.get()
-        try:
-            return await asyncio.wait_for(self._events.get(), self._late_in())
-        except TimeoutError:
-            return None
 
     # -- what is next -------------------------------------------------------------------------------------------------
 
@@ -356,7 +355,6 @@ class Engine:
         enough = self._expected(jobs) >= missing
         if enough and self._counts_lateness:
             enough = self._expected(jobs - self._late()) >= missing
-        self._tapering = enough
         return enough
 
     @property
@@ -365,20 +363,22 @@ class Engine:
         return self._window is None and not self.state.config.backend.batch
 
     def _late(self) -> Counter[str]:
-        """Stages of the jobs that are late."""
-        now = time.monotonic()
-        return Counter(stage for stage, due in self._due() if due <= now)
+        """Stages of the jobs that are late, as of the last look; while it matters there is another one soon."""
+        if self._look_again is None:
+            now, loop = time.monotonic(), asyncio.get_running_loop()
+            self._late_jobs = Counter(
+                stage for stage, started in self._started.values() if now > started + self._due(stage)
+            )
+            self._look_again = loop.call_later(LOOK_EVERY, self._look)
+        return self._late_jobs
 
-    def _late_in(self) -> float | None:
-        """Seconds until the next job becomes late, where one will."""
-        now = time.monotonic()
-        return min((due - now for _, due in self._due() if due > now), default=None) if self._counts_lateness else None
+    def _look(self) -> None:
+        self._look_again = None
+        self._events.put_nowait(Looked())
 
-    def _due(self) -> Iterator[tuple[str, float]]:
-        """The stage of each job in flight and when it is late, where it is known how long its like take."""
-        for stage, started in self._started.values():
-            if stage in self._took:
-                yield stage, started + max(LATE_AT_LEAST, LATE * self._took[stage])
+    def _due(self, stage: str) -> float:
+        """Seconds after which a job is late."""
+        return max(LATE_AT_LEAST, LATE * self._took.get(stage, math.inf))
 
     def _expected(self, jobs: Counter[str]) -> float:
         return sum(count * self.state.value(stage) for stage, count in jobs.items() if count)
@@ -463,13 +463,13 @@ class Engine:
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
-    def _see(self, event: Event | Arrived) -> Iterator[Event]:
+    def _see(self, event: Event | Arrived | Looked) -> Iterator[Event]:
         """Pass on what happened; what has arrived is settled, if it may be, and what follows is planned and started."""
         if not isinstance(event, Arrived):
-            if not isinstance(event, Ended):
+            if not isinstance(event, Ended | Looked):
                 yield event
-            if isinstance(event, Answered):
-                # The servers may have turned out to do well with more at once.
+            if isinstance(event, Answered | Looked):
+                # The servers may have turned out to do well with more at once, or a job to be late.
                 yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
@@ -538,6 +538,8 @@ class Engine:
                 yield seen
 
     async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
+        if self._look_again is not None:
+            self._look_again.cancel()
         tasks = [*self._tasks.values(), *watches]
         for task in tasks:
             task.cancel()
