@@ -215,7 +215,7 @@ def processor(process: int) -> float:
 def resumed(outputs: Path, recipe: str) -> Took:
     """From the start of the process to the first request; then it is killed."""
     verb = ["generate", "--run", NAME] if recipe == "self-instruct" else ["evolve", NAME]
-    with simulated(IN_FLIGHT, 0.5) as url:
+    with simulated(slots=IN_FLIGHT, seconds=0.5) as url:
         began = time.time()
         command = selfinstruct(*verb, "--output-dir", str(outputs), "--base-url", f"{url}/v1")
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

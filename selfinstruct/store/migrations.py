@@ -371,7 +371,9 @@ DROP INDEX jobs_open;
 
 CREATE INDEX jobs_planned ON jobs (state) WHERE state = 'planned';
 
-CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed'
+CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed';
+
+CREATE INDEX events_target ON events (kind) WHERE kind = 'target'
 """
 
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (

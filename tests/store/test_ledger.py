@@ -397,7 +397,7 @@ def test_what_status_asks_is_no_more_work_in_a_longer_run(tmp_path: Path) -> Non
                 drop = Verdict(filter="f", keep=False, reason="r", instance_drops=(InstanceDrop(0, "r"),))
                 ledger.settle(job, [Outcome(f"{job}.1", Draft(stage="s", instruction="Say it."), (drop,), None)], [])
             ledger._db.set_progress_handler(lambda: counted.append(1), 100)
-            summary(ledger), kept(ledger, "s"), rooted(ledger), list(ledger.jobs("planned"))
+            summary(ledger), kept(ledger, "s"), rooted(ledger), list(ledger.jobs("planned")), ledger.target()
         return len(counted)
 
     for jobs in (10, 300):
