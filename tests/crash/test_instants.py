@@ -138,7 +138,7 @@ def aged(run: Path, schema: int) -> None:
         db.execute("ATTACH ? AS now", (str(path),))
         for (table,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
             columns = ", ".join(name for _, name, *_ in db.execute(f"PRAGMA main.table_info({table})"))
-            db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+            db.execute(f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
     old.replace(path)
 
 
