@@ -127,6 +127,6 @@ def test_of_eight_who_start_the_same_run_at_once_one_drives_it_and_the_others_sa
         for process, code in zip(all_of_them, codes, strict=True):
             if code == 2:
                 (line,) = process.said.splitlines()
-                assert "in use by process" in line
+                assert "in use by" in line  # whose name may not be written yet
         assert len(server.requests) == answers(run.run)
     is_whole(run.run, 20)

@@ -124,12 +124,12 @@ def test_an_answer_that_trickles_is_an_answer_unless_it_takes_longer_than_the_ti
 
 @pytest.mark.parametrize("after", [None, 0.3], ids=["without Retry-After", "with Retry-After"])
 def test_to_be_told_to_wait_in_bursts_is_no_failed_attempt(tmp_path: Path, after: float | None) -> None:
-    bursts = Bursts(answer, rate_limited(after))
+    bursts = Bursts(answer, rate_limited(after), every=1.0, long=0.2)
     with ModelServer(answer=bursts, latency=0.02) as server:
-        run = Command(server, tmp_path, "--set", "backend.attempts=1", concurrency=16, n=30)
+        run = Command(server, tmp_path, "--set", "backend.attempts=1", concurrency=16, n=120)
         done = run.finish()
         assert done.returncode == 0, done.stderr
-        is_accounted_for(run, 30)
+        is_accounted_for(run, 120)
         Accounts(run.run, server).balance()
     assert failed(run) == 0
     with Ledger.open(run.run) as ledger:
