@@ -190,7 +190,7 @@ async def test_an_evolution_in_batches_has_it_run_a_file_for_each_round(tmp_path
     shipped = (Path(__file__).parents[2] / "seeds" / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[:4]
     (tmp_path / "tasks.jsonl").write_text("\n".join(shipped), encoding="utf-8")
     options = ("--batch", "--backend", "vllm", "--model", str(install.WEIGHTS), "--dialect", "chat", "--rounds", "2")
-    short = ("--max-tokens", "48", "--set", "recipe.answer.max_tokens=48")
+    short = ("--answer-tokens", "48", "--set", "recipe.answer.max_tokens=48")
     settings = ("--set", "backend.context=2048", "--set", 'backend.server_args=["--enforce-eager"]')
     done = await asyncio.to_thread(selfinstruct, tmp_path, "evolve", "tasks.jsonl", *options, *short, *settings)
     print(done.stderr)
