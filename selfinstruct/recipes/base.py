@@ -263,10 +263,10 @@ def draw(
     return shown
 
 
-NEIGHBOURS = 64
+NEIGHBOURS = 8
 """Consecutive prompts that begin with the same seeds."""
 SHARED = 0.25
-"""Share of the demonstrations that these are; with more, or with fewer neighbours, tasks become alike (docs/lab.md)."""
+"""Share of the demonstrations that these are; with more, tasks become alike (docs/lab.md)."""
 
 
 def draw_alike(
