@@ -61,9 +61,9 @@ class Switches(Section):
     """Any answer that begins with yes means classification; published: exactly Yes, yes or YES."""
     normalise_noinput: bool = True
     """An input of `<noinput>`, `N/A` or `None` means no input; published: it is kept as text."""
-    shared_prefixes: bool = True
+    shared_prefixes: bool = False
     """Consecutive prompts begin with the same seeds, which a server that caches prefixes computes once; published: all
-    are drawn and shuffled for each prompt."""
+    are drawn and shuffled for each prompt. Off unless asked for: it may cost diversity (docs/lab.md)."""
     skip_thinking: bool = True
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
