@@ -142,8 +142,12 @@ def test_the_embedded_model_is_not_to_be_trained_on(tmp_path: Path) -> None:
     ("model", "backend", "cost"),
     [
         ("m", {}, "none by the token"),
-        ("gpt-4o-mini", {"kind": "openai", "script": None}, "about $0.01, by list prices when this card was written\n"),
-        ("m", {"price_in": 900.0, "price_out": 0.0}, "about $"),
+        (
+            "gpt-4o-mini",
+            {"kind": "openai", "script": None},
+            r"about \$0\.00\d\d, by list prices when this card was written\n",
+        ),
+        ("m", {"price_in": 900.0, "price_out": 0.0}, r"about \$\d"),
         ("no-such-model", {"kind": "openai", "script": None}, "unknown, as no price is known"),
         ("gpt-4o-mini", {"kind": "openai", "script": None, "base_url": "http://x.example/v1"}, "unknown, as no price"),
     ],
@@ -151,7 +155,7 @@ def test_the_embedded_model_is_not_to_be_trained_on(tmp_path: Path) -> None:
 def test_the_cost_is_told_only_where_it_is_known(model: str, backend: Tree, cost: str, tmp_path: Path) -> None:
     run = changed(tmp_path, backend=backend)
     run.change("UPDATE run SET value = ? WHERE key = 'model'", model)
-    assert f"\n- Cost: {cost}" in told(run)
+    assert re.search(f"\n- Cost: {cost}", told(run))
 
 
 def test_a_price_that_its_maker_named_is_said_to_be_that_and_is_not_published(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from selfinstruct.config import BackendConfig, RunConfig, Tree, dump
 from selfinstruct.errors import ConfigError
 from selfinstruct.harmless import one_line
 from selfinstruct.languages import Languages, detect
-from selfinstruct.prices import cost, prices_of
+from selfinstruct.prices import cost, money, prices_of
 from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
@@ -210,6 +210,7 @@ def _answering(ledger: Ledger, config: RunConfig) -> Tree:
     """Who answered, how they were asked, and what it took."""
     told, model = summary(ledger), ledger.fact("model") or ""
     prices = prices_of(config, model, ledger.fact("judge"))
+    dollars = cost(prices, ((role, meter.spent) for role, meter in told.meter.items()))
     return {
         "told": told,
         "model": public.name(model),
@@ -218,7 +219,7 @@ def _answering(ledger: Ledger, config: RunConfig) -> Tree:
         "host": _host(config.backend),
         "dates": _dates(ledger),
         "judge": public.name(ledger.fact("judge") or ""),
-        "dollars": cost(prices, ((role, meter.spent) for role, meter in told.meter.items())),
+        "dollars": Markdown(money(dollars)) if dollars else dollars,
         "listed": all(one.price_in is None for one in (config.backend, config.judge) if one is not None),
         "parameters": list(SamplingOptions.model_fields),
         "sampling": _sampling(config),
