@@ -41,8 +41,8 @@ install: $(VENV)/ready ## .venv with pinned versions and the default weights
 check: fmt-check lint type docs-check test ## format, lint, types, docs and tests
 
 .PHONY: test
-test: $(VENV)/ready-dev ## the everyday tests, the embedded model among them
-	$(BIN)/pytest
+test: $(VENV)/ready-dev ## the everyday tests, the embedded model among them, on every core
+	$(BIN)/pytest --numprocesses auto
 
 .PHONY: test-crash
 test-crash: $(VENV)/ready-dev ## kill and resume for minutes
