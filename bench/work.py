@@ -18,6 +18,7 @@ import aiohttp
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.openai import body_of
+from selfinstruct.cli.session import seldom_collected
 from selfinstruct.config import RunConfig, Tree, build
 from selfinstruct.engine import Answered, Engine, Event
 from selfinstruct.records import Request
@@ -75,11 +76,12 @@ async def drive(
         engine = Engine(state, ledger, backend, model=backend.model, grace=GRACE)
         answers, kept = 0, 0.0
         began, cpu = clock(), time.process_time()
-        async with aclosing(engine.run()) as events:
-            async for event in events:
-                answers += isinstance(event, Answered)
-                kept = kept or (clock() if state.complete else 0.0)
-                see(event, state)
+        with seldom_collected():
+            async with aclosing(engine.run()) as events:
+                async for event in events:
+                    answers += isinstance(event, Answered)
+                    kept = kept or (clock() if state.complete else 0.0)
+                    see(event, state)
         return Done(answers, began, kept or clock(), clock(), time.process_time() - cpu)
 
 

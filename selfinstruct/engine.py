@@ -182,6 +182,8 @@ class Engine:
         self._events: asyncio.Queue[Event | Arrived | Looked] = asyncio.Queue()
         self._waiting: deque[Job] = deque()
         """Planned, not yet started."""
+        self._inherited: set[int] = set()
+        """Jobs planned by an earlier session, for which there may be answers."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._started: dict[int, tuple[str, float]] = {}
         """Stage of each job in flight, and when it was started."""
@@ -247,6 +249,7 @@ class Engine:
         """
         for stored in self._ledger.jobs("planned"):
             if not self.retry_only or stored.job.number in self._again:
+                self._inherited.add(stored.job.number)
                 self._enqueue(stored.job)
         fleets = {self._writer.fleet, self._judge.fleet}
         watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
@@ -285,6 +288,8 @@ class Engine:
         while self._ending() is None and (self._tasks or not self._events.empty()):
             for event in self._see(await self._events.get()):
                 yield event
+            # What was just started is sent before the next is judged: else the servers would wait for us.
+            await asyncio.sleep(0)
 
     # -- what is next -------------------------------------------------------------------------------------------------
 
@@ -413,7 +418,7 @@ class Engine:
             EndpointError: no request will be.
         """
         key = answer_key(job.number, text, nth)
-        completion = self._ledger.completion(key)
+        completion = self._ledger.completion(key) if job.number in self._inherited else None
         if completion is None:
             began = time.monotonic()
             door = self._judge if judge else self._writer

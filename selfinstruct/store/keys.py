@@ -22,6 +22,8 @@ _ESCAPED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 def canonical(value: Any) -> str:
     """JSON with sorted keys, no spaces and no escapes: equal values give equal text. Lone surrogates survive as
     escapes."""
+    if value in ({}, ()):
+        return "{}" if value == {} else "[]"  # as most are
     text = _PLAIN.encode(value)
     return text if encodable(text) else _ESCAPED.encode(value)
 
