@@ -286,10 +286,12 @@ class Engine:
         for planned in self._plan_and_start():
             yield planned
         while self._ending() is None and (self._tasks or not self._events.empty()):
-            for event in self._see(await self._events.get()):
+            happened = await self._events.get()
+            for event in self._see(happened):
                 yield event
-            # What was just started is sent before the next is judged: else the servers would wait for us.
-            await asyncio.sleep(0)
+            if isinstance(happened, Arrived):
+                # What was just started is sent before the next is judged: else the servers would wait for us.
+                await asyncio.sleep(0)
 
     # -- what is next -------------------------------------------------------------------------------------------------
 
@@ -444,7 +446,8 @@ class Engine:
             return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
         # What the recipe reads now is what it will read from the ledger.
         said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
-        return completion.model_copy(update={name: storable(text) for name, text in said.items()})
+        changed = {name: stored for name, text in said.items() if (stored := storable(text)) != text}
+        return completion.model_copy(update=changed) if changed else completion
 
     async def _complete(self, job: Job, request: Request, complete: Complete, role: Role) -> Completion:
         """One attempt at one request, as soon as the budget has room for it."""

@@ -133,7 +133,8 @@ class Turn:
             flow.pace.heard(limits, flow.sent, now)
         tokens = flow.took(self._request, answer)
         flow.pace.answered(self._sent_at, now, self._expected, tokens)
-        flow.width.answered(self._sent_at, now, answer.completion_tokens, flow.sent)
+        kind = self._request.sampling.max_tokens
+        flow.width.answered(self._sent_at, now, answer.completion_tokens, flow.sent, kind)
         self._was_heard(now)
 
     def failed(self, fault: Fault) -> None:
@@ -143,7 +144,7 @@ class Turn:
             self._was_heard(now)
         elif isinstance(fault, RateLimited):
             if flow.pace.refused(self._sent_at, now, fault.retry_after):
-                flow.width.back_off(self._sent_at, now, flow.sent)
+                flow.width.back_off(self._sent_at, now, flow.sent, flow.pace.needs)
             self._fleet.told_to_wait(flow, fault, now)
             self._was_heard(now, answered=False)
         else:

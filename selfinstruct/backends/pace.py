@@ -14,6 +14,7 @@ And a server that says Retry-After hears nothing before.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -29,15 +30,15 @@ SHORT = 2.0
 """Seconds: a server that wants us back so soon counts by the second; any other, we take it, by the minute."""
 SURE = 0.9
 """Share of the most that the server ever took, below which a refusal has another reason than our pace."""
-FORGET = 0.98
-"""How much of that most is left each time that it refuses so."""
+STEP, STEPS = 0.8, 3
+"""What is left of a pace that is refused without having been tested, and how often one is lowered so."""
 LEAST_TAKEN = 4
 """Requests that a server must have taken before its first refusal for anything to be learnt from it."""
 FEW = 10
 """Requests below which what left in a second is too few to be counted: the pace itself says it better."""
 BRIEF = 0.2
 """Seconds since a pause, within which nothing can be learnt from how much was sent."""
-QUIET = 6.0
+QUIET = 10.0
 """Seconds at a learnt pace before it is tested; doubles with each test from which nothing came."""
 LONGEST_QUIET = 120.0
 EARLY, SMALL = 0.2, 50
@@ -57,6 +58,10 @@ LEAST_TOLD = 10.0
 """Requests or tokens that a short window must have for its headers to be believed at once."""
 LITTLE = 0.25
 """Share of the most that ever remained, from which on what remains is spread over the time until it is reset."""
+SLACK = 1.25
+"""Times as many requests at once as a pace needs, for answers do not come evenly."""
+GRAIN = 0.01
+"""Seconds in which what leaves is counted together."""
 HISTORY = 60.0
 """Seconds of answers that lessons are drawn from."""
 
@@ -97,9 +102,11 @@ class Pace:
         self._each = 0.0
         self._requests, self._tokens, self._breaths = Bucket(), Bucket(), Bucket()
         self._sent: deque[tuple[float, int]] = deque()
-        """Requests that left, by twentieth of a second."""
+        """Requests that left, by `GRAIN`."""
         self._lesson = 0, 1.0
-        """Requests that the server took before it refused one, and the seconds in which it did."""
+        """Requests that the server took before it refused one, and the seconds in which it did,"""
+        self._lesson_at = 0.0
+        """up to the instant at which that one had left."""
         self._bounds = 0.0, float("inf")
         """Between which that lesson may be."""
         self._before = 0.0
@@ -107,6 +114,8 @@ class Pace:
         self._most_taken = 0.0
         """The most requests a second that it took before it refused one."""
         self._strikes = 0
+        self._steps, self._firm = 0, 0.0
+        """Steps down since the last test, and the pace before them."""
         self._quiet = QUIET
         self._boldness = 0.0
         self._test_at = float("inf")
@@ -119,6 +128,11 @@ class Pace:
     def counts_tokens(self) -> bool:
         """Whether it matters how many tokens a request takes."""
         return self._caps[1] is not None or self._told[1] is not None
+
+    @property
+    def needs(self) -> int:
+        """Requests that must be out at once for what was learnt to be kept up; 0 where nothing was."""
+        return math.ceil(SLACK * self._learnt * self._seconds) if self._learnt else 0
 
     @property
     def rate(self) -> float | None:
@@ -145,10 +159,11 @@ class Pace:
         self._requests.level += 1
         self._breaths.level += 1
         self._tokens.level += tokens
-        if self._sent and now - self._sent[-1][0] < 0.05:
-            self._sent[-1] = self._sent[-1][0], self._sent[-1][1] + 1
+        at = _grain(now)
+        if self._sent and self._sent[-1][0] == at:
+            self._sent[-1] = at, self._sent[-1][1] + 1
         else:
-            self._sent.append((now, 1))
+            self._sent.append((at, 1))
             while self._sent[0][0] < now - HISTORY:
                 self._sent.popleft()
 
@@ -161,6 +176,7 @@ class Pace:
         self._tokens.level += tokens - expected
         if now >= self._test_at and self._learnt:
             self._before = self._before if self._boldness else self._learnt
+            self._steps = 0
             self._boldness = min(1.0, 2 * self._boldness or BOLDNESS)
             self._learnt *= 1 + self._boldness
             self._test_at = now + BOLDER
@@ -190,34 +206,38 @@ class Pace:
 
     def refused(self, sent_at: float, now: float, retry_after: float | None) -> bool:
         """The server asks for fewer requests; whether it is the first of those out at the time to be told so."""
-        news = sent_at >= self._held_at
+        news = sent_at > self._held_at
         pause = doubled(self._strikes + news) if retry_after is None else retry_after
         if news:
             self._strikes += 1
-            self._look_back(now, retry_after or 0.0)
+            self._look_back(sent_at, now, retry_after or 0.0)
             self._held_at = now
             self._requests.level = self._tokens.level = 0.0
-        self._learn()
+        if _grain(sent_at) <= self._lesson_at:
+            self._learn()
         self._held_until = max(self._held_until, now + pause)
         return news
 
-    def _look_back(self, now: float, wait: float) -> None:
-        """How much the server took in its window before this refusal, as far as we can know the window."""
+    def _look_back(self, sent_at: float, now: float, wait: float) -> None:
+        """How much the server took in its window before it met what it refused, as far as we can know the window."""
         window = 1.0 if wait <= SHORT else HISTORY
         began = self._sent[0][0] if self._sent else now
         seconds = max(1.0, min(window, now - began + wait))
         if window == 1.0:
             # In a pause nothing was there to be taken.
-            seconds -= min(1.0, max(0.0, self._held_until - max(now - 1.0, self._held_at)))
-        self._lesson = self._left_within(now, window), seconds
+            seconds -= min(1.0, max(0.0, self._held_until - max(sent_at - 1.0, self._held_at)))
+        # What left since then was not yet there to be counted, however long the refusal was on its way.
+        self._lesson_at = _grain(sent_at)
+        self._lesson = self._left_within(self._lesson_at, window), seconds
         if self._learnt is None or self._boldness:
             self._test_at = now + wait + self._quiet
         self._early = now + wait if self._learnt is None and now - began < EARLY else None
-        self._bounds = self._weigh(seconds)
+        self._bounds = self._weigh(seconds, now + wait)
         self._boldness = 0.0
 
-    def _weigh(self, seconds: float) -> tuple[float, float]:
-        """Between which paces the lesson of a refusal may be; in so many seconds it was that something was taken."""
+    def _weigh(self, seconds: float, until: float) -> tuple[float, float]:
+        """Between which paces the lesson of a refusal may be; in so many seconds it was that something was taken, and
+        until then nothing is sent."""
         few = self._learnt is not None and self._lesson[0] < FEW
         taken = self._learnt if few and self._learnt else self._lesson[0] / max(seconds, BRIEF)
         most, self._most_taken = self._most_taken, max(self._most_taken, taken)
@@ -227,11 +247,20 @@ class Pace:
             # It was our test: back to before, or to what turned out to be possible.
             better = few or taken < SURE * most or MARGIN * taken > (1 + BOLDNESS / 2) * self._before
             self._quiet = QUIET if better else min(LONGEST_QUIET, 2 * self._quiet)
-            return (self._learnt if few or taken < SURE * most else self._before), float("inf")
-        if seconds < BRIEF or taken < SURE * most:
-            self._most_taken = FORGET * most
-            return self._learnt, self._learnt
-        return SURE * MARGIN * most, self._learnt
+            return (min(self._learnt, MARGIN * most) if few or taken < SURE * most else self._before), float("inf")
+        pace = self._learnt if seconds < BRIEF else self._step(self._learnt, until)
+        return pace, pace
+
+    def _step(self, pace: float, until: float) -> float:
+        """The pace after a refusal that no test has called for: in a window of the clock's, about the last second of
+        one and the first of the next may have been taken for one. Where some steps down do not help, it is not our pace
+        that is refused."""
+        if self._steps == STEPS:
+            return self._firm
+        self._firm = self._firm if self._steps else pace
+        self._steps += 1
+        self._test_at = max(self._test_at, until + QUIET)
+        return STEP * pace
 
     def _learn(self) -> None:
         """The lesson, once more request of those that seemed taken is known to be refused."""
@@ -243,14 +272,19 @@ class Pace:
         lesson = min(high, max(low, MARGIN * self._lesson[0] / max(seconds, BRIEF)))
         self._learnt = None if not low and self._lesson[0] < LEAST_TAKEN else lesson
 
-    def _left_within(self, now: float, seconds: float) -> int:
-        """Requests that left in the last seconds."""
-        return sum(count for at, count in self._sent if at > now - seconds)
+    def _left_within(self, until: float, seconds: float) -> int:
+        """Requests that left in so many seconds until an instant."""
+        return sum(count for at, count in self._sent if until - seconds < at <= until)
 
     def _rate(self, which: int) -> float | None:
         """The lowest of all that is known, a second; 0 for requests, 1 for tokens."""
         known = (self._caps[which], self._told[which], None if which else self._learnt)
         return min((rate for rate in known if rate is not None), default=None)
+
+
+def _grain(now: float) -> float:
+    """The instant as those are noted at which requests leave."""
+    return round(now / GRAIN) * GRAIN
 
 
 # -- headers ----------------------------------------------------------------------------------------------------------

@@ -6,21 +6,23 @@
     recovering   after the server was overloaded: down by a third at once, up again little by little (AIMD)
 
 A round lasts until as many requests have been answered as the width allows (half as many while it doubles), and enough
-to tell. What counts is not how
-soon answers come, which gets worse long before a server is full, but how much comes: work a second, by Little's law the
-width times the work done for each second that a request was away. Work is measured in tokens, so that a round of long
-answers is not taken for a slow one. What is sent just after the width has grown finds a queue that is still short, and
-looks better than it is; so doubling wants a clear gain, and in all other phases a round passes before one is measured.
+to tell. What counts is not how soon answers come, which gets worse long before a server is full, but how much comes:
+work a second, by Little's law the width times the work done for each second that a request was away. Work is measured
+in tokens, so that a round of long answers is not taken for a slow one, and each kind of request by itself, for to some
+servers a short answer is as much work as a long one. What is sent just after the width has grown finds a queue that is
+still short, and looks better than it is; so doubling wants a clear gain, and in all other phases a round passes before
+one is measured.
 A server that says how long its queue is (vLLM) is believed instead.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 from selfinstruct.backends.base import Queue
 
-START = 16
+START = 32
 """Requests at once to begin with, where nothing is said."""
 LEAST_ANSWERS = 24
 """Answers that a round has at least: fewer say little."""
@@ -39,6 +41,18 @@ PATIENT_ROUNDS = 8
 OVERHEAD = 16.0
 """Tokens that reading a prompt counts for, roughly: an answer of one token is work too."""
 
+
+class Answer(NamedTuple):
+    """What one answer took, and how much work it was."""
+
+    seconds: float
+    work: float
+
+    def slowness(self) -> float:
+        """Seconds for a token's worth of work."""
+        return self.seconds / self.work
+
+
 Phase = Literal["doubling", "narrowing", "standing", "trying", "recovering"]
 
 
@@ -56,6 +70,8 @@ class Width:
         self.limit = most if steady else min(start, most)
         self._phase: Phase = "doubling"
         self.steady = steady
+        self._first: dict[int | None, float] = {}
+        """Seconds that a token's worth of work took at first, for each kind of requests."""
         self._best = 0.0
         """The most work a second that a round has brought."""
         self._narrower = self._wider = self.limit
@@ -67,15 +83,14 @@ class Width:
         self._attempts = self._failures = 0
         self._begin(float("-inf"), settled=True)
 
-    def answered(self, sent_at: float, now: float, tokens: int, at_once: int) -> None:
-        """A request sent at `sent_at` was answered with so many tokens, while `at_once` were out."""
+    def answered(self, sent_at: float, now: float, tokens: int, at_once: int, kind: int | None = None) -> None:
+        """A request of this kind, sent at `sent_at`, was answered with so many tokens, while `at_once` were out."""
         self._count()
         if self.steady or self._queued or sent_at < self._began or at_once < 0.8 * self.limit:
             # Sent before the width was what it is now, or with so few others that it says nothing of it.
             return
-        seconds, work = max(now - sent_at, 1e-6), tokens + OVERHEAD
-        self._round.append((seconds / work, seconds, work))
-        if len(self._round) < self._enough():
+        self._round.setdefault(kind, []).append(Answer(max(now - sent_at, 1e-6), tokens + OVERHEAD))
+        if sum(map(len, self._round.values())) < self._enough():
             return
         if self._settled:
             self._end_round(now)
@@ -95,17 +110,18 @@ class Width:
         if self._attempts >= max(2 * self.limit, 2 * LEAST_ANSWERS):
             self._attempts, self._failures = self._attempts // 2, self._failures // 2
 
-    def back_off(self, sent_at: float, now: float, at_once: int) -> None:
+    def back_off(self, sent_at: float, now: float, at_once: int, needed: int = 0) -> None:
         """The server wants less, while `at_once` are out: said once for all of them.
 
-        Where far fewer are out than might be, it is not their number that is too high.
+        Where far fewer are out than might be, it is not their number that is too high; nor where as many are needed to
+        keep up a pace that the server is known to bear.
         """
         if self.steady or sent_at < self._backed_off_at or at_once < self.limit / 2:
             return
         self._backed_off_at = now
         self._ceiling = self.limit if self._phase != "recovering" else max(self._ceiling, self.limit)
         self._phase, self._rounds, self._attempts, self._failures = "recovering", 0, 0, 0
-        self._set(int(BACK_OFF * self.limit), now)
+        self._set(max(int(BACK_OFF * self.limit), min(needed, self.limit)), now)
 
     def heard(self, queue: Queue, now: float) -> None:
         """The server's own word: keep something waiting, and no more than a few."""
@@ -122,9 +138,7 @@ class Width:
     # -- rounds -------------------------------------------------------------------------------------------------------
 
     def _end_round(self, now: float) -> None:
-        # Without the slowest: one of them among few makes a server look half as fast.
-        counted = sorted(self._round)[: max(1, int((1 - SLOWEST) * len(self._round)))]
-        rate = self.limit * sum(work for *_, work in counted) / sum(seconds for _, seconds, _ in counted)
+        rate = self.limit / self._slowness()
         step = {
             "doubling": self._double,
             "narrowing": self._narrow,
@@ -136,6 +150,20 @@ class Width:
         phase, limit = self._phase, step(rate, best)
         same = self._phase == phase and limit == self.limit
         self._set(limit, now, settled=same or self._phase == "doubling")
+
+    def _slowness(self) -> float:
+        """Seconds that the work of this round took for one that it would have taken at first. A kind of requests that
+        is new is taken to be as slow as the others."""
+        known = [
+            Answer(seconds, work * self._first[kind])
+            for kind, answers in self._round.items()
+            if kind in self._first
+            for seconds, work in answers
+        ]
+        slowness = _slowness(known) if known else 1.0
+        for kind in self._round.keys() - self._first.keys():
+            self._first[kind] = _slowness(self._round[kind]) / slowness
+        return slowness
 
     def _double(self, rate: float, best: float) -> int:
         if rate > GAIN * best:
@@ -176,11 +204,17 @@ class Width:
 
     def _begin(self, now: float, *, settled: bool) -> None:
         self._began, self._settled = now, settled
-        self._round: list[tuple[float, float, float]] = []
-        """Of each answer of this round, seconds for a token's worth of work, seconds, and work."""
+        self._round: dict[int | None, list[Answer]] = {}
+        """By kind."""
 
     def _enough(self) -> int:
         """Answers that make a round."""
         if self._phase == "doubling":
             return max(LEAST_ANSWERS // 2, self.limit // 2)
         return self.limit if self._phase == "recovering" else max(LEAST_ANSWERS, self.limit)
+
+
+def _slowness(answers: Collection[Answer]) -> float:
+    """Seconds for a token's worth of work; the slowest left out, for one among few makes a server look half as fast."""
+    counted = sorted(answers, key=Answer.slowness)[: max(1, int((1 - SLOWEST) * len(answers)))]
+    return sum(answer.seconds for answer in counted) / sum(answer.work for answer in counted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
@@ -199,9 +200,15 @@ class SamplingOptions(Section):
     frequency_penalty: float | None = None
     """Against tokens, by how often the answer has them."""
 
-    def sampling(self, stop: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Sampling:
-        """These options as a request carries them."""
-        return Sampling(**self.model_dump(), stop=tuple(stop), extra=dict(extra or {}))
+    def sampling(self, stop: tuple[str, ...] = (), max_tokens: int | None = None) -> Sampling:
+        """These options as a request carries them, with `max_tokens` where they say nothing of it."""
+        return _sampling(self, stop, max_tokens)
+
+
+@lru_cache(1024)
+def _sampling(options: SamplingOptions, stop: tuple[str, ...], max_tokens: int | None) -> Sampling:
+    values = options.model_dump()
+    return Sampling(**values | {"max_tokens": options.max_tokens or max_tokens}, stop=stop)
 
 
 class RecipeOptions(Section):

@@ -227,10 +227,8 @@ class SelfInstruct:
 
     async def _is_classification(self, instruction: str, generate: Generate) -> bool:
         chat = self._setting.dialect == "chat"
-        tokens = self._options.classify.max_tokens or (16 if chat else 3)
-        sampling = self._options.classify.sampling(() if chat else ("\n", "Task")).model_copy(
-            update={"max_tokens": tokens}
-        )
+        stops, tokens = ((), 16) if chat else (("\n", "Task"), 3)
+        sampling = self._options.classify.sampling(stops, max_tokens=tokens)
         answer = await generate(self._prompt("classify", instruction), sampling, answer_schema=self._schema(_YES))
         text = self._text(answer)
         if self._setting.structured and (found := parse.json_object(text)) is not None:
