@@ -219,8 +219,8 @@ async def test_a_limit_of_requests_a_second_is_found_and_kept_to(kind: str, head
 async def test_a_limit_is_found_however_few_are_asked_at_once_and_whenever_its_window_begins(
     kind: str, at_once: int, seconds: float, phase: float
 ) -> None:
-    """Few at once are refused late, when part of what they sent was in the window before. Windows of the clock's are the
-    hardest: about each of them what was taken in a second may be nearly twice the limit."""
+    """Few at once are refused late, when part of what they sent was in the window before. Windows of the clock's are
+    the hardest: where one ends, what was taken in a second may be nearly twice the limit."""
     clock = Clock()
     clock.now += phase
     server = Limited(clock, kind, seconds=seconds)
