@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peers.install import PEERS, python_of
+from peers.install import OURS, PEERS, python_of
 from peers.peer import MODEL, QUIET, prompts
 from simulated import simulated, stats
 from tables import row, table
@@ -34,8 +34,12 @@ class Ran(NamedTuple):
     version: str
     seconds: float
     rows: int
-    asked: int
+    answers: int
     refused: int
+
+    def times(self, ideal: float) -> str:
+        """Seconds, of as many as its answers would take ideally, at so many for one."""
+        return f"{self.seconds / (ideal * self.answers):.2f}"
 
 
 def compare(names: list[str], envs: Path, stragglers: dict[str, Any], limit: dict[str, Any], in_flight: int) -> None:
@@ -46,7 +50,7 @@ def compare(names: list[str], envs: Path, stragglers: dict[str, Any], limit: dic
     print(f"\n2,000 prompts, {in_flight} in flight, 50 ms, 2% take 2 s: a bare aiohttp loop takes {loop:.1f} s")
     print(f"1,000 prompts where {limit['per_second']} a second are allowed: {ideal:.1f} s are ideal")
     table("peer", "version", "seconds", "of bare", "rows", "under a limit, s", "of ideal", "refused", "rows", "re-sent")
-    for name in names or PEERS:
+    for name in (OURS, *(names or PEERS)):
         if not python_of(envs, name).exists():
             row(name, "not installed", *8 * [""])
             continue
@@ -54,8 +58,8 @@ def compare(names: list[str], envs: Path, stragglers: dict[str, Any], limit: dic
         again = killed(name, envs, stragglers, 2000, in_flight)
         row(
             name, one.version or two.version,
-            *((f"{one.seconds:.1f}", f"{one.seconds / loop:.1f}") if one.version else ("failed", "")), str(one.rows),
-            *((f"{two.seconds:.1f}", f"{two.seconds / ideal:.1f}") if two.version else ("failed", "")),
+            *((f"{one.seconds:.1f}", one.times(loop / 2000)) if one.version else ("failed", "")), str(one.rows),
+            *((f"{two.seconds:.1f}", two.times(1 / limit["per_second"])) if two.version else ("failed", "")),
             str(two.refused), str(two.rows), again,
         )  # fmt: skip
 
@@ -72,8 +76,8 @@ def measure(name: str, envs: Path, settings: dict[str, Any], count: int, in_flig
             said = _said(peer, PATIENCE)
         counted = stats(url)
     return Ran(
-        said.get("version", ""), said.get("seconds", 0.0), said.get("rows", 0),
-        len(counted["arrivals"]), counted["refused"],
+        said.get("version", ""), said.get("seconds", 0.0), said.get("rows", 0), said.get("answers", 0),
+        counted["refused"],
     )  # fmt: skip
 
 
@@ -83,8 +87,8 @@ def killed(name: str, envs: Path, settings: dict[str, Any], count: int, in_fligh
         with started(name, envs, url, count, in_flight, Path(folder)) as peer:
             _wait_for(url, count // 2, peer)
         with started(name, envs, url, count, in_flight, Path(folder)) as peer:
-            ended = bool(_said(peer, PATIENCE))
-        return f"{len(stats(url)['arrivals']) - count:,}" if ended else "hangs"
+            said = _said(peer, PATIENCE)
+        return f"{len(stats(url)['arrivals']) - said['answers']:,}" if said else "hangs"
 
 
 def _wait_for(url: str, answers: int, peer: subprocess.Popen[str]) -> None:

@@ -14,6 +14,8 @@ import venv
 from pathlib import Path
 
 ENVS = Path(".venv-peers")
+OURS = "selfinstruct"
+"""Is measured like the others, and needs no environment but this one."""
 PEERS = {
     # It imports requests without declaring it, and nothing that it depends on brings it any more.
     "distilabel": ("distilabel[openai]==1.5.3", "requests"),
@@ -28,6 +30,8 @@ PEERS = {
 
 def python_of(envs: Path, name: str) -> Path:
     """The interpreter of a peer's environment."""
+    if name == OURS:
+        return Path(sys.executable)
     return envs / name / "bin" / "python"
 
 

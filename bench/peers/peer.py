@@ -58,16 +58,21 @@ def prompts(count: int) -> list[str]:
     return [f"Tell in a few words what the number {n} is good for." for n in range(count)]
 
 
-def run(package: str, work_of: Callable[[Work], Callable[[], int]]) -> None:
-    """Print version, seconds and rows of a peer.
+def run(
+    package: str, work_of: Callable[[Work], Callable[[], int]], answers: Callable[[Path], int] | None = None
+) -> None:
+    """Print version, seconds, rows and answers of a peer.
 
     Args:
         package: its name on PyPI.
         work_of: prepares the work and returns what does it, which returns the number of rows.
+        answers: counts what was answered in a folder; without it, one for each prompt.
     """
     url, count, in_flight, folder = sys.argv[1:]
-    do = work_of(Work(url, prompts(int(count)), int(in_flight), Path(folder)))
+    work = Work(url, prompts(int(count)), int(in_flight), Path(folder))
+    do = work_of(work)
     began = time.perf_counter()
     rows = do()
     seconds = time.perf_counter() - began
-    print(json.dumps({"version": version(package), "seconds": seconds, "rows": rows}))
+    answered = answers(work.folder) if answers else len(work.prompts)
+    print(json.dumps({"version": version(package), "seconds": seconds, "rows": rows, "answers": answered}))
