@@ -31,7 +31,7 @@ def times(run: Path, table: str) -> list[float]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """A run whose clock ran backwards, a thousand seconds in each, and was set back a day with each of its sessions."""
     with model_server(latency=0.01) as server:
-        run = Command(server, tmp_path_factory.mktemp("clock"), n=40)
+        run = Command(server, tmp_path_factory.mktemp("clock"), n=80)
         killing = Killing(run, 60)
         for session in range(8):
             killing.kill(before=clock(-DAY * session, -1000.0))
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
 
 
 def test_a_run_whose_clock_is_set_back_is_whole(run: Command) -> None:
-    is_whole(run.run, 40)
+    is_whole(run.run, 80)
 
 
 @pytest.mark.parametrize("table", ["answers", "events"])
@@ -50,7 +50,7 @@ def test_the_order_of_a_run_is_that_of_its_events_though_each_seems_earlier_than
 ) -> None:
     at = times(run.run, table)
     assert at == sorted(at, reverse=True)
-    assert at[0] - at[-1] > 5 * DAY
+    assert at[0] - at[-1] > 2 * DAY
 
 
 @pytest.mark.parametrize(
