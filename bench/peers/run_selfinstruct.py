@@ -12,6 +12,9 @@ from pathlib import Path
 
 from peer import MODEL, Work, run
 
+import selfinstruct.backends.openai
+import selfinstruct.filters.rouge
+import selfinstruct.recipes.self_instruct  # noqa: F401 - else they would be loaded, as is their way, amid the work
 from selfinstruct.cli.main import cli
 from selfinstruct.store.ledger import Ledger
 

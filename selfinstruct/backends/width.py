@@ -86,8 +86,12 @@ class Width:
     def answered(self, sent_at: float, now: float, tokens: int, at_once: int, kind: int | None = None) -> None:
         """A request of this kind, sent at `sent_at`, was answered with so many tokens, while `at_once` were out."""
         self._count()
-        if self.steady or self._queued or sent_at < self._began or at_once < 0.8 * self.limit:
-            # Sent before the width was what it is now, or with so few others that it says nothing of it.
+        if self.steady or self._queued or at_once < 0.8 * self.limit:
+            # Sent with so few others that it says nothing of the width.
+            return
+        if sent_at < self._began and (self._phase == "doubling" or not self._settled):
+            # Sent before the width was what it is now. Later those are counted too: without them a round would lack
+            # its longest answers, and see more of a queue than there is.
             return
         self._round.setdefault(kind, []).append(Answer(max(now - sent_at, 1e-6), tokens + OVERHEAD))
         if sum(map(len, self._round.values())) < self._enough():
