@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from selfinstruct.backends.base import Notice
 from selfinstruct.backends.batch_files import MOST_BYTES, MOST_LINES, Batch, Gathering, Journal, Place, places
-from selfinstruct.backends.boundary import BadRequest, NotFound, Server, error_of, read_error
+from selfinstruct.backends.boundary import BadRequest, NotFound, Server, error_of, object_of, read_error
 from selfinstruct.backends.openai import body_of, completion_of
 from selfinstruct.backends.parameters import Parameters
 from selfinstruct.errors import EndpointError, RateLimited, Refused, SelfInstructError, Transient
@@ -300,11 +300,11 @@ def answer_in(line: Mapping[str, Any], server: Server) -> Completion:
     Raises:
         Transient, Refused, EndpointError: there is none; as for a request that is answered at once.
     """
-    response, error = line.get("response") or {}, line.get("error")
+    response, error = object_of(line.get("response")), line.get("error")
     body, status = response.get("body"), response.get("status_code")
     if status == 200 and isinstance(body, dict) and not (error or body.get("error")):
         return completion_of(body, server)
-    if isinstance(error, dict) and (code := error.get("code")) in _UNDONE:
+    if isinstance(error, dict) and (code := str(error.get("code"))) in _UNDONE:
         raise Transient(code, f"{server.url}: {error.get('message') or code}")
     said = read_error(status if isinstance(status, int) else 500, {}, json.dumps(error or body).encode(), server)
     meaning = error_of(said, server)

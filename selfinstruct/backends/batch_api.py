@@ -24,7 +24,7 @@ import httpx2
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.batch import BatchBackend, TooLarge
 from selfinstruct.backends.batch_files import FOLDER, Batch, Journal, whole
-from selfinstruct.backends.boundary import NotFound, Server, boundary, payload_of
+from selfinstruct.backends.boundary import NotFound, Server, boundary, object_of, payload_of
 from selfinstruct.backends.openai import client_of, servers_of
 from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
@@ -188,7 +188,7 @@ class BatchApi:
         if seen["status"] == "failed":
             raise self._failed(batch, seen)
         del self._there[batch.state.number]
-        files = {"output": seen.get("output_file_id") or "", "errors": seen.get("error_file_id") or ""}
+        files = {"output": _file_in(seen, "output_file_id"), "errors": _file_in(seen, "error_file_id")}
         batch.save(stage="ended", status=seen["status"], **files)
 
     def _failed(self, batch: Batch, seen: Mapping[str, Any]) -> EndpointError:
@@ -376,16 +376,16 @@ class BatchApi:
 
 
 def _progress(seen: Mapping[str, Any]) -> str:
-    counts = seen.get("request_counts") or {}
-    done = int(counts.get("completed") or 0) + int(counts.get("failed") or 0)
-    total = f", {done} of {counts['total']} requests done" if counts.get("total") else ""
-    return f"{seen.get('id')} is {seen['status']}{total}"
+    counts = object_of(seen.get("request_counts"))
+    done, total = _count(counts, "completed") + _count(counts, "failed"), _count(counts, "total")
+    progress = f", {done} of {total} requests done" if total else ""
+    return f"{seen.get('id')} is {seen['status']}{progress}"
 
 
 def _words_of(seen: Mapping[str, Any]) -> str:
     """Why a batch failed, in the server's words."""
-    errors = (seen.get("errors") or {}).get("data") or []
-    said = [error for error in errors if isinstance(error, dict)]
+    errors = object_of(seen.get("errors")).get("data")
+    said = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     words = [" ".join(str(error[name]) for name in ("code", "message") if error.get(name)) for error in said]
     lines = [f" (line {error['line']})" if error.get("line") else "" for error in said]
     shown = "; ".join(word + line for word, line in zip(words[:3], lines, strict=False))
@@ -394,4 +394,15 @@ def _words_of(seen: Mapping[str, Any]) -> str:
 
 def _lacks_its_output(seen: Mapping[str, Any]) -> bool:
     """Whether answers are counted whose file is not named yet."""
-    return bool((seen.get("request_counts") or {}).get("completed")) and not seen.get("output_file_id")
+    return bool(_count(object_of(seen.get("request_counts")), "completed")) and not _file_in(seen, "output_file_id")
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    count = counts.get(name)
+    return count if isinstance(count, int) else 0
+
+
+def _file_in(seen: Mapping[str, Any], name: str) -> str:
+    """The id of a file of a batch's; "" where there is none."""
+    id = seen.get(name)
+    return id if isinstance(id, str) else ""

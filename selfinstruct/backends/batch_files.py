@@ -24,9 +24,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
-import orjson
 from pydantic import ValidationError
 
+from selfinstruct.backends.boundary import object_of, parsed
 from selfinstruct.errors import RunError
 from selfinstruct.records import Record
 
@@ -119,7 +119,7 @@ class Batch:
         """Each line of its file, with its id."""
         with self.input.open("rb") as file:
             for line in file:
-                yield orjson.loads(line)["custom_id"], line
+                yield json.loads(line)["custom_id"], line
 
 
 class Place(NamedTuple):
@@ -135,8 +135,7 @@ class Place(NamedTuple):
         """The line."""
         with self.batch.result(self.kind).open("rb") as file:
             file.seek(self.offset)
-            line: dict[str, Any] = orjson.loads(file.read(self.length))
-            return line
+            return object_of(parsed(file.read(self.length)))
 
 
 def places(batch: Batch) -> Iterator[tuple[str | None, Place]]:
@@ -152,8 +151,8 @@ def places(batch: Batch) -> Iterator[tuple[str | None, Place]]:
 
 
 def _id_in(line: bytes) -> str | None:
-    with suppress(ValueError, TypeError, KeyError):
-        id = orjson.loads(line)["custom_id"]
+    with suppress(ValueError):
+        id = object_of(parsed(line)).get("custom_id")
         return id if isinstance(id, str) else None
     return None
 

@@ -101,7 +101,7 @@ def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: 
     if status >= 400:
         raise error_of(read_error(status, headers, content, server), server)
     try:
-        payload = json.loads(content)
+        payload = parsed(content)
     except ValueError:
         raise _unreadable("not_json", _what_came(content), status, content, server) from None
     if not isinstance(payload, dict):
@@ -109,6 +109,23 @@ def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: 
     if payload.get("error"):
         raise error_of(read_error(status, headers, content, server), server)
     return payload
+
+
+def parsed(content: bytes | str) -> Any:
+    """The value that JSON of a server's stands for.
+
+    Raises:
+        ValueError: it is none, or nested more deeply than any that is meant.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def object_of(value: object) -> dict[str, Any]:
+    """The value where it is an object of JSON's, as it should be; an empty one where a server had another idea."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_error(status: int, headers: Mapping[str, str], content: bytes, server: Server) -> Said:
@@ -251,7 +268,7 @@ def _dialect_advice(said: Said, server: Server) -> str:
 def _error_object(body: str) -> dict[str, Any]:
     """The part of an error's body that has the message: OpenAI, FastAPI, flat, or wrapped in a list."""
     try:
-        shape = json.loads(body)
+        shape = parsed(body)
     except ValueError:
         return {}
     if isinstance(shape, list) and shape:
@@ -261,7 +278,8 @@ def _error_object(body: str) -> dict[str, Any]:
     inner = shape.get("error") or shape.get("detail") or shape
     if isinstance(inner, list) and inner and isinstance(inner[0], dict):
         first = inner[0]
-        place = [str(part) for part in first.get("loc", ())]
+        loc = first.get("loc")
+        place = [str(part) for part in loc] if isinstance(loc, list) else []
         return {
             "message": f"{first.get('msg', '')} ({'.'.join(place)})",
             "param": place[-1] if place else "",

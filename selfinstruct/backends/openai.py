@@ -24,7 +24,7 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from selfinstruct.backends.address import is_local
 from selfinstruct.backends.base import Backend, Limits, Notice, Queue, Several
-from selfinstruct.backends.boundary import BadRequest, NotFound, Server, boundary, payload_of
+from selfinstruct.backends.boundary import BadRequest, NotFound, Server, boundary, object_of, payload_of
 from selfinstruct.backends.pace import limits_of
 from selfinstruct.backends.parameters import Parameters
 from selfinstruct.backends.preflight import not_found, resolve_model
@@ -35,13 +35,17 @@ from selfinstruct.records import Completion, Request
 HOSTED = "https://api.openai.com/v1"
 PREFLIGHT_TIMEOUT = 30.0
 """Seconds that a server may take to list its models."""
+LONGEST_BODY = 64_000_000
+"""Bytes after which an answer is taken for one without an end."""
+MOST_TOKENS = 2**40
+"""Tokens above which a server's count is none."""
 
 # How many requests are in flight is the fleet's to say. Connections are dropped before uvicorn, which vLLM runs on,
 # closes idle ones at 5 seconds: a request sent into a closing connection is lost.
 _IDLE = 4.0
 _CONNECT_TIMEOUT = 30.0
 _NO_PROXY = {"http://": None, "https://": None}
-_RUNNING = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
+_RUNNING = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? (\d+)", re.MULTILINE)
 
 
 @asynccontextmanager
@@ -185,7 +189,7 @@ class OpenAIBackend:
             return None
         counts = {"running": 0, "waiting": 0}
         for name, value in _RUNNING.findall(text):
-            counts[name] += int(float(value))
+            counts[name] += int(value)
         return Queue(**counts)
 
     async def aclose(self) -> None:
@@ -197,9 +201,18 @@ class OpenAIBackend:
         content = json.dumps(body).encode()
         with boundary(self._server):
             async with self._session.post(self.url + path, data=content, headers=self._headers) as answer:
-                said = await answer.read()
+                said = await self._read(answer)
         self.limits = limits_of(answer.headers)
         return payload_of(answer.status, answer.headers, said, self._server)
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        pieces, size = list[bytes](), 0
+        async for piece in answer.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > LONGEST_BODY:
+                raise Transient("endless_body", f"{self.url}: an answer of more than {LONGEST_BODY:,} bytes")
+        return b"".join(pieces)
 
     async def _get(self, path: str) -> bytes:
         with boundary(self._server):
@@ -240,14 +253,14 @@ def completion_of(payload: Mapping[str, Any], server: Server) -> Completion:
     content, reason = _content(choice), choice.get("finish_reason")
     if content is None and not reason:
         raise _hollow("no_content", "an answer without text", payload, server)
-    usage = payload.get("usage") or {}
+    usage = object_of(payload.get("usage"))
     return Completion(
-        text=_sound(content or ""),
+        text=content or "",
         finish_reason=str(reason or "stop"),
         model=str(payload.get("model") or ""),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(usage.get("prompt_tokens_details") or {}, "cached_tokens"),
+        cached_tokens=_count(object_of(usage.get("prompt_tokens_details")), "cached_tokens"),
     )
 
 
@@ -267,22 +280,14 @@ def _content(choice: Mapping[str, Any]) -> str | None:
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else choice.get("text")
     if isinstance(content, list):
-        return "".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("type") == "text")
+        parts = [object_of(part) for part in content]
+        return "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
     return content if content is None else str(content)
-
-
-def _sound(text: str) -> str:
-    """The text as UTF-8 can hold it: half a surrogate pair, which JSON can carry, becomes a replacement mark."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int:
     value = usage.get(name)
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else 0
 
 
 def _hollow(kind: str, what: str, payload: Mapping[str, Any], server: Server) -> Transient:

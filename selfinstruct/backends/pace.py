@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from selfinstruct.backends.base import Left, Limits
+from selfinstruct.backends.boundary import LONGEST_WAIT
 from selfinstruct.backends.pauses import doubled
 
 MARGIN = 0.97
@@ -193,8 +194,9 @@ class Pace:
             self._requests.fill(self._left_within(now, min(self._longest[0], SHORT)), now)
 
     def _spread(self, which: int, left: Left | None, out: float) -> float | None:
-        """A rate at which what is left lasts until there is more; None while that is much."""
-        if left is None or left.reset <= 0:
+        """A rate at which what is left lasts until there is more; None while that is much, or where nobody would wait
+        so long: what a day has left is taken at once."""
+        if left is None or not 0 < left.reset <= LONGEST_WAIT:
             return None
         most = self._most_left[which] = max(self._most_left[which], left.amount, left.most)
         longest = self._longest[which] = max(self._longest[which], left.reset)
@@ -312,9 +314,11 @@ def _left(headers: Mapping[str, str], names: Names) -> Left | None:
     for remaining, reset, most in names:
         if remaining in headers and reset in headers:
             try:
-                return Left(float(headers[remaining]), seconds_of(headers[reset]), float(headers.get(most, 0)))
-            except ValueError:
+                left = Left(float(headers[remaining]), seconds_of(headers[reset]), float(headers.get(most, 0)))
+            except (ValueError, OverflowError):
                 continue
+            if all(0 <= number < math.inf for number in left):
+                return left
     return None
 
 

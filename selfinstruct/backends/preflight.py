@@ -7,11 +7,10 @@ will tell.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from selfinstruct.backends.address import is_local
-from selfinstruct.backends.boundary import NotFound, Server
+from selfinstruct.backends.boundary import NotFound, Server, parsed
 from selfinstruct.errors import EndpointError, Transient, Unreachable
 
 Get = Callable[[str], Awaitable[bytes]]
@@ -55,10 +54,12 @@ async def served_models(get: Get) -> list[str]:
     """
     content = await get("/models")
     try:
-        listed = json.loads(content)
+        listed = parsed(content)
     except ValueError:
         raise NotFound("its /models is not JSON", names_model=False) from None
-    entries = listed.get("data") or [] if isinstance(listed, dict) else listed
+    entries = listed.get("data") if isinstance(listed, dict) else listed
+    if not isinstance(entries, list):
+        return []
     return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 

@@ -253,6 +253,9 @@ def test_every_request_is_told_exactly_once_whatever_comes_back_in_whatever_orde
         ({"response": {"status_code": 200, "body": {"choices": []}}}, Transient, "empty_choices"),
         ({"response": {"status_code": 200, "body": "text"}}, Transient, "error_object"),
         ({}, Transient, "server_error"),
+        ({"response": "text"}, Transient, "server_error"),
+        ({"response": None, "error": {"code": ["batch_expired"]}}, Transient, "server_error"),
+        ({"response": {"status_code": 200, "body": {"choices": [[]]}}}, Transient, "empty_choices"),
     ],
 )
 def test_a_line_without_an_answer_is_the_fault_that_it_would_be_live(

@@ -8,9 +8,12 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from selfinstruct.backends.boundary import BODY_KEPT, NotFound, Server, error_of, read_error, retry_after
-from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
+from selfinstruct.backends.boundary import BODY_KEPT, NotFound, Server, error_of, payload_of, read_error, retry_after
+from selfinstruct.backends.openai import MOST_TOKENS, completion_of
+from selfinstruct.errors import EndpointError, RateLimited, Refused, SelfInstructError, Transient
 
 HERE = Server("http://host/v1", "MY_KEY", "sk-secret")
 KEYLESS = Server("http://host/v1", "MY_KEY")
@@ -193,3 +196,54 @@ def test_a_date_to_wait_for_goes_by_our_clock_where_the_server_does_not_tell_its
     wait = retry_after({"retry-after": formatdate(time.time() + 60, usegmt=True)})
     assert wait is not None
     assert 50 < wait <= 60
+
+
+NAMES = ("choices", "message", "content", "text", "type", "finish_reason", "usage", "prompt_tokens", "model", "error",
+         "prompt_tokens_details", "cached_tokens", "completion_tokens", "detail", "code", "loc", "msg")  # fmt: skip
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Any JSON at all, of the names that answers are made of."""
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("text")
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+        max_leaves=20,
+    )
+
+
+def either_way(status: int, content: bytes) -> None:
+    """Read an answer as the client does: it is an answer that can be counted, or one of our errors."""
+    try:
+        answer = completion_of(payload_of(status, {}, content, HERE), HERE)
+    except SelfInstructError:
+        return
+    for tokens in (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens):
+        assert 0 <= tokens <= MOST_TOKENS
+
+
+@given(payload=json_values(), status=st.sampled_from([200, 302, 400, 422, 429, 500]))
+@example(payload={"detail": [{"loc": 5}]}, status=422)
+def test_whatever_json_a_server_answers_with_is_an_answer_or_a_fault(payload: Any, status: int) -> None:
+    either_way(status, json.dumps(payload).encode())
+
+
+@given(
+    place=st.sampled_from(["usage", "model", "choice", "message", "content", "reason", "tokens"]), value=json_values()
+)
+@example(place="content", value=[{"type": "text"}])
+@example(place="tokens", value=-5)
+def test_a_good_answer_with_anything_in_any_of_its_places_is_an_answer_or_a_fault(place: str, value: Any) -> None:
+    put = {place: value}
+    message = put.get("message", {"content": put.get("content", "fine")})
+    choice = put.get("choice", {"message": message, "finish_reason": put.get("reason", "stop")})
+    usage = put.get("usage", {"prompt_tokens": put.get("tokens", 3), "completion_tokens": put.get("tokens", 3)})
+    payload = {"choices": [choice], "usage": usage, "model": put.get("model", "m")}
+    either_way(200, json.dumps(payload).encode())
+
+
+@given(content=st.binary(max_size=50), status=st.sampled_from([200, 400, 429, 500]))
+@example(content=b"[" * 100_000, status=200)
+@example(content=b'{"a":' * 100_000, status=500)
+def test_whatever_bytes_a_server_answers_with_are_an_answer_or_a_fault(content: bytes, status: int) -> None:
+    either_way(status, content)

@@ -270,6 +270,13 @@ def test_what_the_headers_leave_lasts_until_there_is_more(remaining: int, out: i
     assert pace.wait(1000.0, 64) == pytest.approx(max(0.0, 5 * reset / max(remaining - out, 0.5) - CREDIT))
 
 
+def test_what_a_whole_day_has_left_is_not_spread_over_the_day() -> None:
+    pace = Pace()
+    pace.heard(Limits(Left(14_400.0, 86_400.0)), 0, 1000.0)
+    pace.heard(Limits(Left(100.0, 86_000.0)), 1, 1000.0)
+    assert pace.rate is None
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("1h2m3.5s", 3723.5), ("0.5", 0.5), ("12", 12),
@@ -285,7 +292,15 @@ def test_limits_are_read_from_headers_and_nonsense_is_passed_over() -> None:
     assert limits_of(openai) == Limits(Left(9, 0.006), Left(100, 60))
     theirs = {"ratelimit-remaining": "3", "ratelimit-reset": "10", "ratelimit-limit": "5"}
     assert limits_of(theirs) == Limits(Left(3, 10, 5))
-    assert limits_of({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}) is None
+    for left, reset in [
+        ("many", "soon"),
+        ("nan", "1s"),
+        ("9", "nan"),
+        ("-1", "1s"),
+        ("inf", "1s"),
+        ("9", "0001-01-01"),
+    ]:
+        assert limits_of({"x-ratelimit-remaining-requests": left, "x-ratelimit-reset-requests": reset}) is None
     assert limits_of({}) is None
 
 
