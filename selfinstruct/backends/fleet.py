@@ -18,15 +18,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from selfinstruct.backends.base import Backend, Several, Telling
-from selfinstruct.backends.circuit import Circuit
+from selfinstruct.backends.circuit import PATIENCE, Circuit
 from selfinstruct.backends.pace import Pace
 from selfinstruct.backends.width import START, Width
 from selfinstruct.config import BackendConfig, widest
 from selfinstruct.errors import Fault, RateLimited, Refused
 from selfinstruct.records import Completion, Request
 
-PATIENCE = 15 * 60.0
-"""Seconds without a single answer, after which a server that only tells us to wait is given up."""
 SOON = 0.0005
 """Seconds that no timer is worth."""
 LONGEST_NAP = 1.0

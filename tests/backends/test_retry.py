@@ -11,8 +11,8 @@ import pytest
 
 from selfinstruct.backends import pauses
 from selfinstruct.backends.base import Several
-from selfinstruct.backends.circuit import PROBES, TRIP
-from selfinstruct.backends.fleet import PATIENCE, Fleet
+from selfinstruct.backends.circuit import PATIENCE, PROBES, TRIP
+from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.retry import ask
 from selfinstruct.backends.scripted import Reply, ScriptedBackend
 from selfinstruct.config import BackendConfig
@@ -168,6 +168,20 @@ async def test_a_server_that_only_fails_is_given_up_after_some_probes_with_its_c
         await asked.answer(attempts=1000)
     assert asked.times == TRIP + PROBES
     assert asked.fleet.given_up == "13 attempts in a row failed, most often so: 500"
+
+
+async def test_a_server_that_lets_every_request_run_out_of_time_is_given_up_within_the_hour() -> None:
+    asked = Asked()
+
+    def in_vain() -> Reply:
+        asked.clock.now += 600
+        return Transient("timeout", "no answer in time")
+
+    asked.then = in_vain
+    with pytest.raises(Transient):
+        await asked.answer(attempts=1000)
+    assert asked.clock.now - 1000 < 3600
+    assert asked.fleet.given_up == "5 attempts in a row failed, most often so: no answer in time"
 
 
 async def test_while_a_server_is_gone_requests_take_turns_at_probing_it() -> None:
