@@ -302,7 +302,7 @@ def answer_in(line: Mapping[str, Any], server: Server) -> Completion:
     """
     response, error = object_of(line.get("response")), line.get("error")
     body, status = response.get("body"), response.get("status_code")
-    if status == 200 and isinstance(body, dict) and not (error or body.get("error")):
+    if status in (200, None) and isinstance(body, dict) and not (error or body.get("error")):
         return completion_of(body, server)
     if isinstance(error, dict) and (code := str(error.get("code"))) in _UNDONE:
         raise Transient(code, f"{server.url}: {error.get('message') or code}")

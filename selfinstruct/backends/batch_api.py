@@ -60,10 +60,10 @@ T = TypeVar("T")
 async def open_batches(
     config: BackendConfig, model: str, *, folder: Path | None, notice: Notice
 ) -> AsyncIterator[Backend]:
-    """A backend that asks a server in batches, whose files are in `folder`; None uses a temporary one.
+    """A backend that asks a server in batches, whose files are in `folder`; None uses a temporary one. That the server
+    has none turns out with the first file, which costs nothing.
 
     Raises:
-        EndpointError: the server has no batches.
         RunError: the files cannot be read or written.
     """
     [server] = servers_of(config)
@@ -71,7 +71,6 @@ async def open_batches(
     journal = Journal((folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / FOLDER)
     backend = BatchBackend(api, journal, server, model=model, notice=notice)
     try:
-        await api.look()
         backend.load()
         yield backend
         backend.retire()
@@ -104,15 +103,6 @@ class BatchApi:
         """Set when one of them has ended."""
         self._told: dict[str, tuple[str, float]] = {}
         """What was said last of each subject, and when."""
-
-    async def look(self) -> None:
-        """See that the server has batches, before anything is paid for.
-
-        Raises:
-            EndpointError: it has none.
-        """
-        with contextlib.suppress(Transient):
-            await self._once(lambda: self._get("/batches", limit=1), "/batches")
 
     async def carry(self, batch: Batch) -> None:
         """See `Runner.carry`."""
@@ -229,15 +219,24 @@ class BatchApi:
 
     async def _found_file(self, batch: Batch) -> str | None:
         size = batch.input.stat().st_size
-        async for file in self._listed("/files", purpose="batch"):
-            if file.get("filename") == batch.state.name and file.get("bytes") in (size, None):
-                return self._id_in(file)
+        # A server may have no such list; a file that is there twice costs nothing.
+        with contextlib.suppress(NotFound):
+            async for file in self._listed("/files", purpose="batch"):
+                if file.get("filename") == batch.state.name and file.get("bytes") in (size, None):
+                    return self._id_in(file)
         return None
 
     async def _found_batch(self, batch: Batch) -> str | None:
-        async for other in self._listed("/batches"):
-            if other.get("input_file_id") == batch.state.file and other.get("status") != "failed":
-                return self._id_in(other)
+        try:
+            async for other in self._listed("/batches"):
+                if other.get("input_file_id") == batch.state.file and other.get("status") != "failed":
+                    return self._id_in(other)
+        except NotFound as missing:
+            unknown = f"lists no batches ({missing}), so whether {batch.title} was submitted is not known"
+            raise EndpointError(
+                f"{self._server.url}: {unknown}: look there for one of {batch.state.file}; delete {batch.record} to "
+                "ask its requests anew"
+            ) from missing
         return None
 
     async def _seen(self, batch: Batch) -> dict[str, Any]:
@@ -278,14 +277,21 @@ class BatchApi:
     async def _listed(self, path: str, **query: Any) -> AsyncIterator[dict[str, Any]]:
         """Everything in a list of the server's, the newest first."""
         after: dict[str, str] = {}
+        seen: set[str] = set()
         while True:
             page = await self._get(path, limit=_PAGE, **query, **after)
-            entries = [entry for entry in page.get("data") or () if isinstance(entry, dict)]
+            data = page.get("data")
+            entries = [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
             for entry in entries:
                 yield entry
             if not (page.get("has_more") and entries):
                 return
-            after = {"after": self._id_in(entries[-1])}
+            last = self._id_in(entries[-1])
+            if last in seen:
+                # It tells the same page again and again.
+                return
+            seen.add(last)
+            after = {"after": last}
 
     async def _get(self, path: str, **query: Any) -> dict[str, Any]:
         with boundary(self._server):

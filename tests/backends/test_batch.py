@@ -511,14 +511,52 @@ async def test_a_download_that_breaks_off_is_begun_again(server: BatchServer, tm
 
 
 @pytest.mark.parametrize(("kind", "advice"), [("openai", "leave --batch out"), ("vllm", "leave --base-url out to run")])
-async def test_a_server_without_batches_is_told_before_anything_is_asked(
-    tmp_path: Path, kind: str, advice: str
+async def test_a_server_without_batches_is_told_with_the_first_file(tmp_path: Path, kind: str, advice: str) -> None:
+    with ModelServer() as plain:
+        async with opened(plain, tmp_path, kind=kind) as backend:
+            [error] = await asked(backend, question(1))
+    assert isinstance(error, EndpointError)
+    assert "has no /files" in str(error)
+    assert advice in str(error)
+    assert "\n" not in str(error)
+
+
+NO_LISTS = {"GET /v1/files": say.status(405), "GET /v1/batches": say.status(404)}
+
+
+async def test_a_server_that_lists_nothing_is_good_enough_while_no_step_is_in_doubt(
+    server: BatchServer, tmp_path: Path
 ) -> None:
-    with ModelServer() as plain, pytest.raises(EndpointError, match=advice) as caught:
-        async with opened(plain, tmp_path, kind=kind):
-            pass
-    assert "\n" not in str(caught.value)
-    assert "has no /batches" in str(caught.value)
+    for call, answer in NO_LISTS.items():
+        server.meet(call, *[answer] * 50)
+    server.meet("POST /v1/files", Lost())
+    async with doomed(server, tmp_path) as backend:
+        await asked(backend, question(1))
+    async with opened(server, tmp_path) as backend:
+        assert await asked(backend, question(1), question(2)) == said(1, 2)
+    assert set(server.submitted().values()) == {1}
+
+
+async def test_a_server_that_lists_nothing_is_not_sent_a_batch_that_it_may_have(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    for call, answer in NO_LISTS.items():
+        server.meet(call, *[answer] * 50)
+    server.meet("POST /v1/batches", Lost())
+    for _ in range(2):
+        async with opened(server, tmp_path) as backend:
+            [error] = await asked(backend, question(1))
+        assert isinstance(error, EndpointError)
+        assert "whether batches/0001 was submitted is not known: look there for one of file-" in str(error)
+        assert len(server.batches) == 1
+
+
+async def test_a_list_whose_pages_are_all_the_same_is_left(server: BatchServer, tmp_path: Path) -> None:
+    page = {"data": [{"id": "file-x"}], "has_more": True}
+    server.meet("GET /v1/files", *[Reply(payload=page)] * 50)
+    server.meet("POST /v1/files", Lost())
+    async with opened(server, tmp_path) as backend:
+        assert await asked(backend, question(1)) == said(1)
 
 
 # -- after a crash ----------------------------------------------------------------------------------------------------
