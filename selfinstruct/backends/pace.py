@@ -5,7 +5,7 @@ Requests leave one by one and evenly (a leaky bucket), at the lowest of
     the caps       requests and tokens a minute, from the configuration
     the headers    what remains until it is reset, as `x-ratelimit-*` headers have it, once it becomes little
     the lesson     after a refusal for too many requests: as many as were taken in the last second, or minute
-    a breath       never a whole width in one instant: before a refusal is heard, little more is sent
+    a breath       never a great width in one instant: before a refusal is heard, little more is sent
 
 A lesson is tested after a while by going a little faster, more boldly each time that nothing happens; a refusal teaches
 anew. One that is met well below what the server took before teaches nothing: then it is not our pace that it refuses.
@@ -55,6 +55,8 @@ CREDIT = 0.02
 """Seconds of a rate that may leave at once, when those before left late."""
 BREATH = 500.0
 """Requests a second that leave without any reason to be slower, where so many are out at all."""
+AT_ONCE = 64
+"""Requests that leave before the first breath, for as long as nothing was answered."""
 LEAST_TOLD = 10.0
 """Requests or tokens that a short window must have for its headers to be believed at once."""
 LITTLE = 0.25
@@ -149,11 +151,16 @@ class Pace:
         wait = self._held_until - now
         if rate := self._rate(0):
             wait = max(wait, self._requests.wait(now, rate))
-        elif self._seconds and width is not None:
-            wait = max(wait, self._breaths.wait(now, max(2 * width / self._seconds, BREATH), credit=0.0))
+        elif width is not None:
+            wait = max(wait, self._breath(now, width))
         if rate := self._rate(1):
             wait = max(wait, self._tokens.wait(now, rate))
         return wait
+
+    def _breath(self, now: float, width: int) -> float:
+        if not self._seconds:
+            return self._breaths.wait(now, BREATH, credit=AT_ONCE / BREATH)
+        return self._breaths.wait(now, max(2 * width / self._seconds, BREATH), credit=0.0)
 
     def sent(self, now: float, tokens: float) -> None:
         """A request leaves, which is expected to take so many tokens, prompt and answer together."""

@@ -213,6 +213,14 @@ async def test_a_limit_of_requests_a_second_is_found_and_kept_to(kind: str, head
     assert seconds < 1.15 * 1000 / PER_SECOND
 
 
+@pytest.mark.parametrize("kind", ["sliding", "fixed", "bucket"])
+async def test_of_many_at_once_few_are_refused_before_the_first_refusal_is_heard(kind: str) -> None:
+    clock = Clock()
+    server = Limited(clock, kind)
+    await asked_of(server, clock, 256, at_once=256)
+    assert len(server.refused) < 50
+
+
 @pytest.mark.parametrize("phase", [0.0, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize(("at_once", "seconds"), [(10, 0.05), (16, 0.05), (32, 0.15), (100, 0.15), (100, 0.5)])
 @pytest.mark.parametrize("kind", ["sliding", "fixed"])
