@@ -519,7 +519,8 @@ class Ledger:
         """
         query = (
             "SELECT draft, keep, instruction, instances FROM reviews"
-            f" WHERE id IN (SELECT max(id) FROM reviews GROUP BY draft) AND keep IS NOT NULL AND ({where}) ORDER BY id"
+            " WHERE id = (SELECT max(id) FROM reviews r WHERE r.draft = reviews.draft) AND keep IS NOT NULL"
+            f" AND ({where}) ORDER BY id"
         )
         return {
             draft: Review(draft=draft, keep=bool(keep), instruction=instruction,

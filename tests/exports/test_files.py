@@ -18,6 +18,7 @@ from selfinstruct.exports.files import export
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import Ledger
 from tests.exports.ledgers import STAGE, exported, ledger_of, lines, task
+from tests.runs import Run
 
 
 def run_of(tmp_path: Path, count: int, cases: int = 1) -> Path:
@@ -245,6 +246,21 @@ def test_provenance_is_columns_beside_those_of_the_format(tmp_path: Path) -> Non
     assert {(row["id"], row["recipe"], row["model"]) for row in rows} == {("1.1", "self-instruct", "m")}
     [sample] = lines(folder / "export/samples.jsonl")
     assert list(sample) == ["id", "instruction", "instances", "lineage", "recipe", "model"]
+
+
+def test_each_sample_is_told_its_own_way_though_one_prompt_led_to_many(tmp_path: Path) -> None:
+    run = Run(tmp_path, n=12).drive()
+    rows = [json.loads(line) for line in run.exports()["samples.jsonl"].splitlines()]
+    invented = [row["lineage"][0]["job"] for row in rows]
+    assert len(rows) == 12 > len(set(invented))
+    with Ledger.open(run.folder) as ledger:
+        for row in rows:
+            drafts = [str(ledger.job(row["lineage"][1]["job"]).job.parent), row["id"]]
+            assert [step["verdicts"] for step in row["lineage"]] == [ledger.judgements(draft) for draft in drafts]
+            jobs = [int(draft.partition(".")[0]) for draft in drafts]
+            assert [step["job"] for step in row["lineage"]] == jobs
+            answered = [[answer.key for answer in ledger.answers(job)] for job in jobs]
+            assert [[answer["id"] for answer in step["answers"]] for step in row["lineage"]] == answered
 
 
 # -- what trainers are told
