@@ -57,6 +57,8 @@ class Settings:
     """What a limit looks at: the last second (`sliding`), the present one (`fixed`), or a `bucket` that fills up."""
     burst: int = 15
     """Requests that a full bucket lets in at once."""
+    places: int = 0
+    """Requests that are let in while others are there, more are answered with 429; 0 for no limit."""
     retry_after: float | None = 1.0
     """What a refusal asks to wait; None says nothing."""
     limit_headers: bool = False
@@ -307,7 +309,8 @@ class Simulation:
         """A request is here; whether it is let in."""
         now = self._clock()
         self.arrivals.append(now)
-        let_in = self._limit is None or self._limit.admit(now)
+        crowded = 0 < self._settings.places <= self._busy + self._waiting
+        let_in = not crowded and (self._limit is None or self._limit.admit(now))
         self.counts["refused"] += not let_in
         return let_in
 

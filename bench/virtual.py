@@ -31,6 +31,13 @@ from selfinstruct.errors import RateLimited
 from selfinstruct.records import Completion, Request
 from selfinstruct.runs import read
 
+LIMITS: dict[str, dict[str, Any]] = {
+    **{name: {**LIMIT, **window} for name, window in WINDOWS.items()},
+    "bucket of one": {**LIMIT, "window": "bucket", "burst": 1},
+    "16 at once, 2 s each": {"places": 16, "seconds": 2.0, "retry_after": 1.0},
+    "the same, without Retry-After": {"places": 16, "seconds": 2.0, "retry_after": None},
+}
+"""Settings of servers that refuse, by what the table calls them."""
 HOP = 0.001
 """Seconds that a request is on its way, and its answer."""
 
@@ -170,14 +177,20 @@ def stragglers(turns: int = 10, tasks: int = 900, in_flight: int = 64) -> None:
 
 
 def limit(tasks: int = 450, in_flight: int = 64) -> None:
-    """As `serve.limit`."""
+    """As `serve.limit`, and servers that take requests only one by one, or only few at once."""
     table("limit", "requests", "seconds", "of ideal", "refused")
-    for name, window in WINDOWS.items():
-        done, server, _ = run({**LIMIT, **window}, tasks, in_flight)
+    for name, settings in LIMITS.items():
+        done, server, _ = run(settings, tasks, in_flight)
         refused = server.counts["refused"]
-        ratio = done.seconds * LIMIT["per_second"] / done.requests
+        per_second = settings.get("per_second") or settings["places"] / settings["seconds"]
         share = refused / (refused + done.requests)
-        row(name, f"{done.requests:,}", f"{done.seconds:.2f}", f"{ratio:.2f}", f"{share:.1%}")
+        row(
+            name,
+            f"{done.requests:,}",
+            f"{done.seconds:.2f}",
+            f"{done.seconds * per_second / done.requests:.2f}",
+            f"{share:.1%}",
+        )
 
 
 def slots(tasks: int = 3000) -> None:

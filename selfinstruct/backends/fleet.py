@@ -64,6 +64,7 @@ class Flow:
         self.turns = 0
         """Places given so far."""
         self.answered_at = now
+        self._leaves: asyncio.Future[None] | None = None
         self._expected: dict[int | None, float] = {}
         """Tokens of an answer with so much room, on average."""
 
@@ -79,6 +80,18 @@ class Flow:
     def has_room(self, now: float) -> bool:
         """Whether a request may be given a place."""
         return self.in_flight < self.width.limit and self.circuit.passes(now)
+
+    async def somebody_leaves(self) -> None:
+        """Wait until a request that is with the server is no longer."""
+        self._leaves = asyncio.get_running_loop().create_future()
+        await self._leaves
+
+    def leave(self, *, sent: bool) -> None:
+        """A place is given back."""
+        self.sent -= sent
+        self.in_flight -= 1
+        if self._leaves and not self._leaves.done():
+            self._leaves.set_result(None)
 
     def expects(self, request: Request) -> float:
         """Tokens that a request may take, prompt and answer together, where it matters."""
@@ -116,9 +129,15 @@ class Turn:
         """Wait for the instant at which it may be sent."""
         fleet, flow, pace = self._fleet, self._flow, self._flow.pace
         async with flow.gate:
-            while flow.live and (wait := pace.wait(fleet.clock(), flow.breadth)) > SOON:
-                # What is known may be another in a moment.
-                await fleet.sleep(min(wait, LONGEST_NAP))
+            while flow.live:
+                if (wait := pace.wait(fleet.clock(), flow.breadth)) > SOON:
+                    # What is known may be another in a moment.
+                    await fleet.sleep(min(wait, LONGEST_NAP))
+                elif flow.sent >= flow.width.limit:
+                    # It has become narrower since there was a place.
+                    await flow.somebody_leaves()
+                else:
+                    break
             self._sent_at = fleet.clock()
             pace.sent(self._sent_at, self._expected)
         flow.sent += 1
@@ -141,8 +160,9 @@ class Turn:
         if isinstance(fault, Refused) or not flow.live:
             self._was_heard(now)
         elif isinstance(fault, RateLimited):
-            if flow.pace.refused(self._sent_at, now, fault.retry_after):
-                flow.width.back_off(self._sent_at, now, flow.sent, flow.pace.needs)
+            pace = flow.pace
+            if pace.refused(self._sent_at, now, fault.retry_after):
+                flow.width.back_off(self._sent_at, now, flow.sent, pace.needs, blamed=pace.blameless)
             self._fleet.told_to_wait(flow, fault, now)
             self._was_heard(now, answered=False)
         else:
@@ -166,8 +186,7 @@ class Turn:
         self._leave(sent=True)
 
     def _leave(self, *, sent: bool) -> None:
-        self._flow.sent -= sent
-        self._flow.in_flight -= 1
+        self._flow.leave(sent=sent)
         self._fleet.hand_out()
 
 

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import takewhile
 
 from selfinstruct.backends.base import Left, Limits
 from selfinstruct.backends.boundary import LONGEST_WAIT
@@ -35,6 +36,8 @@ STEP, STEPS = 0.8, 3
 """What is left of a pace that is refused without having been tested, and how often one is lowered so."""
 LEAST_TAKEN = 4
 """Requests that a server must have taken before its first refusal for anything to be learnt from it."""
+SLOW = 1.0
+"""Requests a second to begin anew with where it was so again: such a server wants them one by one, or few at once."""
 FEW = 10
 """Requests below which what left in a second is too few to be counted: the pace itself says it better."""
 BRIEF = 0.2
@@ -49,6 +52,8 @@ SOON = 0.5
 """Seconds until then."""
 BOLDER = 0.5
 """Seconds between one test and a bolder one."""
+USED = 0.5
+"""Share of a learnt pace that must have left lately for anything to come of a test."""
 BOLDNESS = 0.25
 """How much faster a first test is; doubles each time that nothing happens."""
 CREDIT = 0.02
@@ -117,6 +122,10 @@ class Pace:
         self._most_taken = 0.0
         """The most requests a second that it took before it refused one."""
         self._strikes = 0
+        self._resumed_at = float("-inf")
+        """When the last pause was over, before the present one."""
+        self._strict = False
+        """Whether twice too few were taken for anything to be learnt: then requests must not leave together."""
         self._steps, self._firm = 0, 0.0
         """Steps down since the last test, and the pace before them."""
         self._quiet = QUIET
@@ -126,6 +135,8 @@ class Pace:
         """When the first pause is over, where it came early."""
         self._held_at = float("-inf")
         self._held_until = float("-inf")
+        self._unasked = False
+        """Whether the pause is our own doing, for the server named none."""
 
     @property
     def counts_tokens(self) -> bool:
@@ -135,7 +146,12 @@ class Pace:
     @property
     def needs(self) -> int:
         """Requests that must be out at once for what was learnt to be kept up; 0 where nothing was."""
-        return math.ceil(SLACK * self._learnt * self._seconds) if self._learnt else 0
+        return math.ceil(SLACK * self._learnt * self._seconds) if self._learnt and not self.blameless else 0
+
+    @property
+    def blameless(self) -> bool:
+        """Whether going slower has not helped: then it is not our pace that is refused."""
+        return self._steps > STEPS
 
     @property
     def rate(self) -> float | None:
@@ -150,7 +166,7 @@ class Pace:
         """
         wait = self._held_until - now
         if rate := self._rate(0):
-            wait = max(wait, self._requests.wait(now, rate))
+            wait = max(wait, self._requests.wait(now, rate, 0.0 if self._strict else CREDIT))
         elif width is not None:
             wait = max(wait, self._breath(now, width))
         if rate := self._rate(1):
@@ -179,15 +195,27 @@ class Pace:
         """A request was answered, with so many tokens where so many were expected."""
         if sent_at >= self._held_at:
             self._strikes = 0
+        elif sent_at >= self._resumed_at:
+            # Not all that was sent after the last pause was refused: that one was long enough.
+            self._strikes = min(1, self._strikes)
+            if self._unasked:
+                self._held_until = min(self._held_until, self._held_at + doubled(1))
         self._seconds += 0.1 * (now - sent_at - self._seconds) if self._seconds else now - sent_at
         self._each += 0.1 * (tokens - self._each)
         self._tokens.level += tokens - expected
         if now >= self._test_at and self._learnt:
-            self._before = self._before if self._boldness else self._learnt
-            self._steps = 0
-            self._boldness = min(1.0, 2 * self._boldness or BOLDNESS)
-            self._learnt *= 1 + self._boldness
             self._test_at = now + BOLDER
+            seconds = max(BOLDER, 2 / self._learnt)
+            if self._left_within(now, seconds) >= USED * self._learnt * seconds:
+                self._go_faster(self._learnt)
+
+    def _go_faster(self, pace: float) -> None:
+        """Test a pace that is kept up: a step bolder each time."""
+        # A server that takes requests one by one has taken those of a test by the next; others may still add up.
+        self._before = self._before if self._boldness and not self._strict else pace
+        self._steps = 0
+        self._boldness = min(1.0, 2 * self._boldness or BOLDNESS)
+        self._learnt = pace * (1 + self._boldness)
 
     def heard(self, limits: Limits, out: int, now: float) -> None:
         """What the headers of an answer say, while so many requests are out, which they may not know of."""
@@ -218,12 +246,15 @@ class Pace:
         news = sent_at > self._held_at
         pause = doubled(self._strikes + news) if retry_after is None else retry_after
         if news:
+            self._strict = self._strict or (self._learnt is None and self._held_at > float("-inf"))
             self._strikes += 1
+            self._resumed_at = self._held_until
             self._look_back(sent_at, now, retry_after or 0.0)
             self._held_at = now
             self._requests.level = self._tokens.level = 0.0
         if _grain(sent_at) <= self._lesson_at:
             self._learn()
+        self._unasked = retry_after is None
         self._held_until = max(self._held_until, now + pause)
         return news
 
@@ -240,7 +271,7 @@ class Pace:
         self._lesson = self._left_within(self._lesson_at, window), seconds
         if self._learnt is None or self._boldness:
             self._test_at = now + wait + self._quiet
-        self._early = now + wait if self._learnt is None and now - began < EARLY else None
+        self._early = now + wait if self._learnt is None and (now - began < EARLY or self._strict) else None
         self._bounds = self._weigh(seconds, now + wait)
         self._boldness = 0.0
 
@@ -256,15 +287,17 @@ class Pace:
             # It was our test: back to before, or to what turned out to be possible.
             better = few or taken < SURE * most or MARGIN * taken > (1 + BOLDNESS / 2) * self._before
             self._quiet = QUIET if better else min(LONGEST_QUIET, 2 * self._quiet)
-            return (min(self._learnt, MARGIN * most) if few or taken < SURE * most else self._before), float("inf")
-        pace = self._learnt if seconds < BRIEF else self._step(self._learnt, until)
+            unsure = (few or taken < SURE * most) and not self._strict
+            return (min(self._learnt, MARGIN * most) if unsure else self._before), float("inf")
+        pace = self._learnt if seconds < BRIEF and not self._strict else self._step(self._learnt, until)
         return pace, pace
 
     def _step(self, pace: float, until: float) -> float:
         """The pace after a refusal that no test has called for: in a window of the clock's, about the last second of
         one and the first of the next may have been taken for one. Where some steps down do not help, it is not our pace
         that is refused."""
-        if self._steps == STEPS:
+        if self._steps >= STEPS:
+            self._steps = STEPS + 1
             return self._firm
         self._firm = self._firm if self._steps else pace
         self._steps += 1
@@ -278,12 +311,15 @@ class Pace:
         low, high = self._bounds
         if self._early is not None:
             self._test_at = self._early + (SOON if self._lesson[0] < SMALL else self._quiet)
-        lesson = min(high, max(low, MARGIN * self._lesson[0] / max(seconds, BRIEF)))
-        self._learnt = None if not low and self._lesson[0] < LEAST_TAKEN else lesson
+        if low or self._lesson[0] >= LEAST_TAKEN:
+            self._learnt = min(high, max(low, MARGIN * self._lesson[0] / max(seconds, BRIEF)))
+        else:
+            self._learnt = SLOW if self._strict and seconds <= 1.0 else None
 
     def _left_within(self, until: float, seconds: float) -> int:
         """Requests that left in so many seconds until an instant."""
-        return sum(count for at, count in self._sent if until - seconds < at <= until)
+        since = takewhile(lambda sent: sent[0] > until - seconds, reversed(self._sent))
+        return sum(count for at, count in since if at <= until)
 
     def _rate(self, which: int) -> float | None:
         """The lowest of all that is known, a second; 0 for requests, 1 for tokens."""

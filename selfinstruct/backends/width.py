@@ -36,6 +36,8 @@ BACK_OFF = 0.7
 """Share of the width that is left when the server was overloaded."""
 OVERLOADED = 0.2
 """Share of attempts that fail as an overloaded server lets them fail, from which on it is taken for one."""
+FORGETS = 0.99
+"""What an answer leaves of the most that was borne before."""
 PATIENT_ROUNDS = 8
 """Rounds between two tries of a little more."""
 OVERHEAD = 16.0
@@ -81,11 +83,14 @@ class Width:
         self._rounds = 0
         self._queued = False
         self._attempts = self._failures = 0
+        self._borne = 0.0
+        """The most requests that were out when one of them was answered, of late."""
         self._begin(float("-inf"), settled=True)
 
     def answered(self, sent_at: float, now: float, tokens: int, at_once: int, kind: int | None = None) -> None:
         """A request of this kind, sent at `sent_at`, was answered with so many tokens, while `at_once` were out."""
         self._count()
+        self._borne = max(at_once, FORGETS * self._borne)
         if self.steady or self._queued or at_once < 0.8 * self.limit:
             # Sent with so few others that it says nothing of the width.
             return
@@ -114,18 +119,24 @@ class Width:
         if self._attempts >= max(2 * self.limit, 2 * LEAST_ANSWERS):
             self._attempts, self._failures = self._attempts // 2, self._failures // 2
 
-    def back_off(self, sent_at: float, now: float, at_once: int, needed: int = 0) -> None:
+    def back_off(self, sent_at: float, now: float, at_once: int, needed: int = 0, *, blamed: bool = False) -> None:
         """The server wants less, while `at_once` are out: said once for all of them.
 
         Where far fewer are out than might be, it is not their number that is too high; nor where as many are needed to
-        keep up a pace that the server is known to bear.
+        keep up a pace that the server is known to bear. But where nothing else is left to be `blamed`, and as many were
+        not borne before, one of them was too many.
         """
-        if self.steady or sent_at < self._backed_off_at or at_once < self.limit / 2:
+        few = at_once <= self._borne if blamed else at_once < self.limit / 2
+        if self.steady or sent_at < self._backed_off_at or few:
             return
         self._backed_off_at = now
-        self._ceiling = self.limit if self._phase != "recovering" else max(self._ceiling, self.limit)
+        if blamed:
+            limit = self._ceiling = min(self.limit, at_once - 1)
+        else:
+            limit = max(int(BACK_OFF * self.limit), min(needed, self.limit))
+            self._ceiling = self.limit if self._phase != "recovering" else max(self._ceiling, self.limit)
         self._phase, self._rounds, self._attempts, self._failures = "recovering", 0, 0, 0
-        self._set(max(int(BACK_OFF * self.limit), min(needed, self.limit)), now)
+        self._set(limit, now)
 
     def heard(self, queue: Queue, now: float) -> None:
         """The server's own word: keep something waiting, and no more than a few."""

@@ -144,7 +144,14 @@ class Limited:
     """A server that takes so many requests a second, each for so long, and refuses the others at once."""
 
     def __init__(
-        self, clock: Clock, kind: str, *, headers: bool = False, wait: float | None = 1.0, seconds: float = 0.05
+        self,
+        clock: Clock,
+        kind: str,
+        *,
+        headers: bool = False,
+        wait: float | None = 1.0,
+        seconds: float = 0.05,
+        holds: float = 20.0,
     ) -> None:
         self.model, self.tells_queue = "m", False
         self.limits: Limits | None = None
@@ -152,7 +159,7 @@ class Limited:
         self.refused: list[float] = []
         self._clock, self._kind, self._headers, self._wait = clock, kind, headers, wait
         self._seconds = seconds
-        self._bucket, self._filled_at = 20.0, clock()
+        self._bucket, self._holds, self._filled_at = holds, holds, clock()
 
     async def complete(self, request: Request) -> Completion:
         now = self._clock()
@@ -165,8 +172,9 @@ class Limited:
         self._bucket -= 1
         await self._clock.sleep(self._seconds)
         if self._headers:
-            reset = {"sliding": 1.0, "fixed": 1.0 - now % 1.0, "bucket": (21 - left) / PER_SECOND}[self._kind]
-            self.limits = Limits(Left(left - 1, reset, PER_SECOND if self._kind != "bucket" else 20))
+            reset = {"sliding": 1.0, "fixed": 1.0 - now % 1.0, "bucket": (self._holds + 1 - left) / PER_SECOND}
+            most = self._holds if self._kind == "bucket" else PER_SECOND
+            self.limits = Limits(Left(left - 1, reset[self._kind], most))
         return Completion(text="yes", prompt_tokens=20, completion_tokens=20)
 
     async def queue(self) -> Queue | None:
@@ -181,7 +189,7 @@ class Limited:
             return PER_SECOND - sum(at > now - 1 for at in recent)
         if self._kind == "fixed":
             return PER_SECOND - sum(int(at) == int(now) for at in recent)
-        self._bucket = min(20.0, self._bucket + (now - self._filled_at) * PER_SECOND)
+        self._bucket = min(self._holds, self._bucket + (now - self._filled_at) * PER_SECOND)
         self._filled_at = now
         return self._bucket
 
@@ -245,6 +253,40 @@ async def test_a_first_lesson_that_was_too_strict_is_unlearnt() -> None:
     last = [at for at in server.taken if at > clock() - 5]
     assert len(last) / 5 > 0.7 * PER_SECOND
     assert len(server.refused) < 120
+
+
+@pytest.mark.parametrize("holds", [1, 2, 3])
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+async def test_a_server_that_takes_requests_one_by_one_is_asked_one_by_one(holds: int, seconds: float) -> None:
+    """Of any that leave together it refuses most, after which it wants a second of silence."""
+    clock = Clock()
+    server = Limited(clock, "bucket", holds=holds, seconds=seconds)
+    took = await asked_of(server, clock, 3000)
+    last = [at for at in server.taken if at > clock() - 5]
+    assert len(last) / 5 > 0.7 * PER_SECOND
+    assert took < 1.8 * 3000 / PER_SECOND
+    assert len(server.refused) < 90
+
+
+class Crowded(Limited):
+    """Takes so many at once, and refuses whatever is more."""
+
+    PLACES = 16
+
+    def _left(self, now: float) -> float:
+        return self.PLACES - sum(at > now - self._seconds for at in self.taken[-self.PLACES :])
+
+
+@pytest.mark.parametrize("wait", [1.0, None])
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0])
+async def test_a_server_that_refuses_more_than_it_does_at_once_is_kept_at_work(
+    wait: float | None, seconds: float
+) -> None:
+    """Each burst is refused in part, and a part is taken: no reason to let it wait longer each time."""
+    clock = Clock()
+    server = Crowded(clock, "places", wait=wait, seconds=seconds)
+    took = await asked_of(server, clock, 500)
+    assert took < 1.8 * 500 * seconds / Crowded.PLACES
 
 
 async def test_after_a_refusal_nothing_is_sent_before_the_server_wants_to_hear_from_us() -> None:
