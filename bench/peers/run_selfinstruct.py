@@ -10,11 +10,9 @@ from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
+import httpcore2  # noqa: F401 - else it would be loaded, as is its client's way, amid the work
 from peer import MODEL, Work, run
 
-import selfinstruct.backends.openai
-import selfinstruct.filters.rouge
-import selfinstruct.recipes.self_instruct  # noqa: F401 - else they would be loaded, as is their way, amid the work
 from selfinstruct.cli.main import cli
 from selfinstruct.store.ledger import Ledger
 
@@ -29,11 +27,15 @@ def work_of(work: Work) -> Callable[[], int]:
         *("--concurrency", str(work.in_flight), "--output-dir", str(work.folder), "--run", "run"),
     ]
 
-    def do() -> int:
+    def say(*more: str) -> None:
         with redirect_stdout(StringIO()), suppress(SystemExit):
-            cli(arguments)
+            cli([*arguments, *more])
+
+    def do() -> int:
+        say()
         return _count(work.folder, "SELECT count(*) FROM drafts WHERE kept AND stage = 'instances'")
 
+    say("--dry-run")  # loads what a command loads when it is needed; the others' imports are not counted either
     return do
 
 
