@@ -225,21 +225,22 @@ class Pace:
             self._spread(1, limits.tokens, out * self._each),
         )
         if unknown and self._told[0] is not None:
-            # What leaked out at no known rate had left all the same.
-            self._requests.fill(self._left_within(now, min(self._longest[0], SHORT)), now)
+            # What leaked out at no known rate had left all the same. Where the window is long, what it has left tells.
+            window = self._longest[0]
+            self._requests.fill(self._left_within(now, window) if window <= SHORT else 0.0, now)
 
     def _spread(self, which: int, left: Left | None, out: float) -> float | None:
         """A rate at which what is left lasts until there is more; None while that is much, or where nobody would wait
         so long: what a day has left is taken at once."""
-        if left is None or not 0 < left.reset <= LONGEST_WAIT:
+        if left is None or left.reset > LONGEST_WAIT:
             return None
         most = self._most_left[which] = max(self._most_left[which], left.amount, left.most)
         longest = self._longest[which] = max(self._longest[which], left.reset)
-        if longest <= SHORT and most > LEAST_TOLD:
+        if 0 < longest <= SHORT and most > LEAST_TOLD:
             # So short a window is gone through evenly: to be early in it gains nothing.
             return MARGIN * most / longest
         sure = left.amount - out
-        return None if sure > LITTLE * most else max(sure, 0.5) / left.reset
+        return None if sure > LITTLE * most or not left.reset else max(sure, 0.5) / left.reset
 
     def refused(self, sent_at: float, now: float, retry_after: float | None) -> bool:
         """The server asks for fewer requests; whether it is the first of those out at the time to be told so."""

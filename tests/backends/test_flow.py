@@ -320,6 +320,28 @@ def test_what_the_headers_leave_lasts_until_there_is_more(remaining: int, out: i
     assert pace.wait(1000.0, 64) == pytest.approx(max(0.0, 5 * reset / max(remaining - out, 0.5) - CREDIT))
 
 
+def test_a_short_window_is_gone_through_evenly_even_where_one_ends() -> None:
+    """At that instant nothing is left of the time: all is allowed again, and no more than before."""
+    pace = Pace()
+    pace.heard(Limits(Left(100.0, 1.0, 150.0)), 0, 1000.0)
+    rate = pace.rate
+    for count in range(100):
+        pace.sent(1000.0 + count / 145, 0)
+    for reset in (0.0, 0.9):
+        pace.heard(Limits(Left(150.0, reset, 150.0)), 0, 1000.7)
+        assert pace.rate == rate
+        assert pace.wait(1000.7, 64) == 0
+
+
+def test_what_is_left_of_a_minute_is_spread_over_it_without_a_pause_for_what_is_gone() -> None:
+    pace = Pace()
+    for count in range(200):
+        pace.sent(1000.0 + count / 100, 0)
+    pace.heard(Limits(Left(1000.0, 30.0, 6000.0)), 10, 1002.0)
+    assert pace.rate == pytest.approx(33)
+    assert pace.wait(1002.0, 64) == 0
+
+
 def test_what_a_whole_day_has_left_is_not_spread_over_the_day() -> None:
     pace = Pace()
     pace.heard(Limits(Left(14_400.0, 86_400.0)), 0, 1000.0)
