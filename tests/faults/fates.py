@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from selfinstruct.backends.openai import body_of
@@ -31,8 +30,15 @@ SLOWNESS: dict[str, tuple[float, Reply]] = {"slow": (0.04, trickle(0.1)), "fast"
 """Answers byte by byte: for longer than the timeout of the tests, and not for so long."""
 
 
+GOLDEN = (5**0.5 - 1) / 2
+
+
 class Fates:
-    """Answers, and what befalls requests instead: a function of what is asked and how often it has come.
+    """Answers, and what befalls requests instead, in shares that hold for few requests as well as for many.
+
+    What comes for the first time draws the multiples of the golden ratio, modulo one, in the order of coming; so does
+    what comes again. No draws lie more evenly: of 150 an ill with a share of 1% befalls at least one, whatever is asked
+    and in whichever order, where draws by chance would spare them all in one run of five.
 
     Args:
         answer: what a request is answered that nothing befalls.
@@ -43,14 +49,16 @@ class Fates:
         self._answer = answer
         self._ills = ills
         self._come = Counter[str]()
+        self._coming = Counter[int]()
         self.drawn = Counter[str]()
         """What befell requests, by name; "" for nothing."""
 
     def __call__(self, body: Body) -> Reply:
         asked = canonical(body)
         self._come[asked] += 1
-        draw = Random(f"{asked} {self._come[asked]}").random()
-        name, reply = self._draw(draw)
+        attempt = self._come[asked]
+        self._coming[attempt] += 1
+        name, reply = self._draw(self._coming[attempt] * GOLDEN % 1)
         self.drawn[name] += 1
         said = text(self._answer(body))
         # What trickles is the answer.

@@ -1,8 +1,7 @@
 """Servers that are not well, for minutes: what a run makes of every way in which requests fail (laws 3 and 6).
 `make test-faults`.
 
-The command line as a process asks a real server. Which request meets what is a function of what it asks and of how
-often it has come, so that each run meets the same.
+The command line as a process asks a real server. Whatever it asks and in whichever order, each run meets every ill.
 """
 
 from __future__ import annotations
