@@ -37,14 +37,14 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
 
     Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
     """
-    import asyncio
-
+    from selfinstruct.cli import loop
     from selfinstruct.config import BackendConfig, build, load
 
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
     implied(tree)
-    found = asyncio.run(_look(build(BackendConfig, tree, where="backend")))
+    config = build(BackendConfig, tree, where="backend")
+    found = loop.run(lambda: _look(config))
     if as_json:
         print(json_line(found))
         return 0 if found["answers"] else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sys
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selfinstruct.cli import loop
 from selfinstruct.config import RunConfig, dump
 from selfinstruct.errors import RunError
 from selfinstruct.exports.files import Written, export
@@ -91,7 +91,7 @@ def _tally(ledger: Ledger) -> Tally:
 def verified(folder: Path) -> int:
     """Print what differs; 0 when nothing does."""
     with Ledger.open(folder) as ledger, ledger.snapshot():
-        differences = asyncio.run(_differences(ledger))
+        differences = loop.run(lambda: _differences(ledger))
         differences += _export_differences(ledger, folder / "export")
         drafts, jobs = ledger.count("drafts"), ledger.count("jobs")
     for line in differences[:SHOWN]:

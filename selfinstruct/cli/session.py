@@ -1,4 +1,4 @@
-"""A run in the terminal: opened, driven by the engine, watched, exported. The one entry into the event loop."""
+"""A run in the terminal: opened, driven by the engine, watched, exported."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
 from selfinstruct.budget import exceeded, standings
+from selfinstruct.cli import loop
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
@@ -72,7 +74,7 @@ class Session:
         _check_names(told.config)
         _check_price(told.config, told.config.backend.model, None)
         with self._new_folder():
-            return asyncio.run(self._begin(config, told))
+            return loop.run(partial(self._begin, config, told))
 
     def resume(self, tree: Tree) -> int:
         """Continue a run, or say that it is complete."""
@@ -86,7 +88,7 @@ class Session:
                 return self._already(state, ledger)
             if (over := _exceeded(ledger, config)) is not None:
                 return self._stopped(over, state, ledger)
-            return asyncio.run(self._continue(state, ledger))
+            return loop.run(partial(self._continue, state, ledger))
 
     def retry(self, tree: Tree) -> int:
         """Ask again for every job that failed."""
@@ -98,7 +100,7 @@ class Session:
                 self._say(f"{self.folder}: no job has failed")
                 return 0
             self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
-            return asyncio.run(self._continue(RunState.load(ledger, config), ledger, again))
+            return loop.run(partial(self._continue, RunState.load(ledger, config), ledger, again))
 
     def _reconfigure(self, ledger: Ledger, config: RunConfig) -> None:
         """Continue with these settings from now on."""
@@ -288,14 +290,14 @@ def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
         handlers[signal.SIGHUP] = hang_up
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for name, handler in handlers.items():
-        loop.add_signal_handler(name, handler)
+        running.add_signal_handler(name, handler)
     try:
         yield
     finally:
         for name in handlers:
-            loop.remove_signal_handler(name)
+            running.remove_signal_handler(name)
 
 
 def _check_names(config: RunConfig) -> None:

@@ -1,0 +1,33 @@
+"""The one entry into the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """`asyncio.run`, to which Ctrl-C comes only once `main` has begun.
+
+    In an event loop that is half made it would raise where nothing can catch it, and write a traceback.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; `main` was cancelled.
+    """
+
+    async def begun() -> T:
+        # What was pressed meanwhile is heard here, and cancels.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return await main()
+
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with asyncio.Runner() as runner:
+            runner.get_loop()  # where none can be made, no coroutine is left that nobody awaits
+            return runner.run(begun())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
