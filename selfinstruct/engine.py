@@ -207,6 +207,10 @@ class Engine:
         """Jobs that failed in a row, since the engine was made: whoever runs it again has seen to what failed."""
         self._last_failure = ""
         self._stopping: Ending | None = None
+        self._stopped = False
+        """Whether somebody called `stop`."""
+        self._until = math.inf
+        """When what is in flight is not waited for any more."""
         self._reached = ""
         """Which budget is reached, for a person."""
 
@@ -226,9 +230,9 @@ class Engine:
         return self._writer.fleet.told
 
     def stop(self) -> None:
-        """Start nothing more; what is in flight is given its grace. A second call ends the grace."""
-        if self._stopping is not None:
-            self._grace = 0.0
+        """Start nothing more; what is in flight is given its grace, from now at most. A second call ends it."""
+        self._wait_at_most(0.0 if self._stopped else self._grace)
+        self._stopped = True
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
@@ -237,7 +241,8 @@ class Engine:
         takes; where the time is up, for its grace."""
         if self._stopping is None:
             self._stopping, self._reached = "budget", message
-            self._grace = self._grace if what == "time" else float("inf")
+            if what == "time":
+                self._wait_at_most(self._grace)
         self._events.put_nowait(Ended("budget", self.state.tasks))
 
     async def run(self) -> AsyncGenerator[Event, None]:
@@ -532,11 +537,12 @@ class Engine:
     # -- ending -------------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> AsyncIterator[Event]:
-        """Give the requests in flight their grace."""
-        began = time.monotonic()
+        """Give the requests in flight their grace; those that reached a budget are paid, and have all the time."""
+        if self._stopping != "budget":
+            self._wait_at_most(self._grace)
         while self._asking or not self._events.empty():
-            # A second `stop` ends the grace while we wait.
-            left = began + self._grace - time.monotonic()
+            # A `stop` may shorten the grace while we wait.
+            left = self._until - time.monotonic()
             try:
                 waiting = self._events.empty()
                 event = await asyncio.wait_for(self._events.get(), left) if waiting else self._events.get_nowait()
@@ -544,6 +550,9 @@ class Engine:
                 return
             for seen in self._see(event):
                 yield seen
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self._until = min(self._until, time.monotonic() + seconds)
 
     async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
         if self._look_again is not None:

@@ -159,6 +159,16 @@ def test_a_run_without_grace_still_settles_what_had_arrived(tmp_path: Path) -> N
     assert run.count("jobs", f"state = 'planned' AND stage = 'instances' AND number IN ({whole})") == 0
 
 
+def test_a_run_told_to_stop_while_it_waits_for_the_last_answers_still_waits_for_them(tmp_path: Path) -> None:
+    """They are paid; whoever is in a hurry says it twice."""
+    complete = len(Run(tmp_path / "whole", concurrency=6).drive(Model(slowest=200), grace=0.0).events)
+    model = Model(slowest=200)
+    run = Run(tmp_path / "stopped", concurrency=6).drive(model, stop_after=complete)
+    assert run.ending == "complete"
+    assert run.count("answers") == len(model.asked)
+    assert len(run.events) > complete + 1, "nothing was in flight any more when it was told"
+
+
 def test_nothing_is_asked_any_more_once_a_run_was_told_to_stop(tmp_path: Path) -> None:
     model, asked = Model(), list[int]()
     run = Run(tmp_path, n=20, concurrency=6)
