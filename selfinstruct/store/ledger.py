@@ -41,6 +41,8 @@ from selfinstruct.text import storable
 NAME = "ledger.sqlite"
 LOCKED = 30.0
 """Seconds to wait for another program that holds the ledger."""
+CHUNK = 256
+"""Rows that a query reads ahead."""
 
 
 class Event(NamedTuple):
@@ -571,8 +573,15 @@ class Ledger:
             return self._db.execute(sql, values).fetchone()
 
     def _rows(self, sql: str, *values: Any) -> Iterator[Any]:
+        """Read by the chunk, between which there is nothing to close: whoever leaves off in the middle, as at Ctrl-C,
+        may close the ledger before this generator."""
         with boundary(self.path):
-            yield from self._db.execute(sql, values)
+            cursor = self._db.execute(sql, values)
+            rows = cursor.fetchmany(CHUNK)
+        while rows:
+            yield from rows
+            with boundary(self.path):
+                rows = cursor.fetchmany(CHUNK)
 
 
 _COUNTED = (

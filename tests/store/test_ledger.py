@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sqlite3
@@ -171,6 +172,18 @@ def test_reading_while_a_run_writes_sees_what_is_committed(ledger: Ledger) -> No
     with Ledger.open(ledger.path.parent) as reader:
         ledger.plan(Job(1, "s", {}))
         assert reader.last_job() == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_whoever_leaves_off_reading_may_close_the_ledger_first(tmp_path: Path) -> None:
+    """As at Ctrl-C, where what was being read is forgotten last."""
+    with created(tmp_path) as ledger:
+        for number in (1, 2):
+            ledger.plan(Job(number, "s", {}))
+        jobs = ledger.jobs()
+        next(jobs)
+    del jobs
+    gc.collect()
 
 
 def test_reading_writes_nothing(ledger: Ledger) -> None:
