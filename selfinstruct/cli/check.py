@@ -43,8 +43,7 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
     implied(tree)
-    config = build(BackendConfig, tree, where="backend")
-    found = loop.run(lambda: _look(config))
+    found = loop.run(_look, build(BackendConfig, tree, where="backend"))
     if as_json:
         print(json_line(found))
         return 0 if found["answers"] else 1

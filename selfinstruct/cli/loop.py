@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """`asyncio.run`, to which Ctrl-C comes only once `main` has begun.
+def run(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`asyncio.run(main(…))`, to which Ctrl-C comes only once `main` has begun.
 
     In an event loop that is half made it would raise where nothing can catch it, and write a traceback.
 
@@ -22,7 +23,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     async def begun() -> T:
         # What was pressed meanwhile is heard here, and cancels.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return await main()
+        return await main(*args, **kwargs)
 
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -91,7 +91,7 @@ def _tally(ledger: Ledger) -> Tally:
 def verified(folder: Path) -> int:
     """Print what differs; 0 when nothing does."""
     with Ledger.open(folder) as ledger, ledger.snapshot():
-        differences = loop.run(lambda: _differences(ledger))
+        differences = loop.run(_differences, ledger)
         differences += _export_differences(ledger, folder / "export")
         drafts, jobs = ledger.count("drafts"), ledger.count("jobs")
     for line in differences[:SHOWN]:

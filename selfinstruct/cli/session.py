@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
@@ -74,7 +73,7 @@ class Session:
         _check_names(told.config)
         _check_price(told.config, told.config.backend.model, None)
         with self._new_folder():
-            return loop.run(partial(self._begin, config, told))
+            return loop.run(self._begin, config, told)
 
     def resume(self, tree: Tree) -> int:
         """Continue a run, or say that it is complete."""
@@ -88,7 +87,7 @@ class Session:
                 return self._already(state, ledger)
             if (over := _exceeded(ledger, config)) is not None:
                 return self._stopped(over, state, ledger)
-            return loop.run(partial(self._continue, state, ledger))
+            return loop.run(self._continue, state, ledger)
 
     def retry(self, tree: Tree) -> int:
         """Ask again for every job that failed."""
@@ -100,7 +99,7 @@ class Session:
                 self._say(f"{self.folder}: no job has failed")
                 return 0
             self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
-            return loop.run(partial(self._continue, RunState.load(ledger, config), ledger, again))
+            return loop.run(self._continue, RunState.load(ledger, config), ledger, again)
 
     def _reconfigure(self, ledger: Ledger, config: RunConfig) -> None:
         """Continue with these settings from now on."""

@@ -32,7 +32,7 @@ def test_ctrl_c_while_the_event_loop_is_made_cancels_what_runs_in_it(monkeypatch
 
     monkeypatch.setattr("asyncio.events.new_event_loop", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        loop.run(lambda: heard(cancelled))
+        loop.run(heard, cancelled)
     assert cancelled == [True]
 
 
@@ -43,7 +43,7 @@ def test_ctrl_c_is_heard_again_where_no_event_loop_could_be_made(monkeypatch: py
 
     monkeypatch.setattr("asyncio.events.new_event_loop", refused)
     with pytest.raises(KeyboardInterrupt):
-        loop.run(lambda: heard([]))
+        loop.run(heard, [])
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 

@@ -28,8 +28,6 @@ ILLS: dict[str, tuple[float, Reply]] = {
 """What goes wrong, by name: for which share of requests, and what is answered."""
 SLOWNESS: dict[str, tuple[float, Reply]] = {"slow": (0.04, trickle(0.1)), "fast": (0.2, trickle(0.0005))}
 """Answers byte by byte: for longer than the timeout of the tests, and not for so long."""
-
-
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -37,8 +35,8 @@ class Fates:
     """Answers, and what befalls requests instead, in shares that hold for few requests as well as for many.
 
     What comes for the first time draws the multiples of the golden ratio, modulo one, in the order of coming; so does
-    what comes again. No draws lie more evenly: of 150 an ill with a share of 1% befalls at least one, whatever is asked
-    and in whichever order, where draws by chance would spare them all in one run of five.
+    what comes for the second, and so on. No draws lie more evenly: of 150 an ill with a share of 1% befalls at least
+    one, whatever is asked and in whichever order, where draws by chance would spare them all in one run of five.
 
     Args:
         answer: what a request is answered that nothing befalls.
@@ -50,6 +48,7 @@ class Fates:
         self._ills = ills
         self._come = Counter[str]()
         self._coming = Counter[int]()
+        """How many have come so often, by how often."""
         self.drawn = Counter[str]()
         """What befell requests, by name; "" for nothing."""
 
