@@ -538,7 +538,7 @@ class Engine:
 
     async def _drain(self) -> AsyncIterator[Event]:
         """Give the requests in flight their grace; those that reached a budget are paid, and have all the time."""
-        if self._stopping != "budget":
+        if not self._reached:
             self._wait_at_most(self._grace)
         while self._asking or not self._events.empty():
             # A `stop` may shorten the grace while we wait.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
 from selfinstruct.config import BackendConfig, BudgetConfig, build
-from selfinstruct.engine import Ended
+from selfinstruct.engine import Answered, Ended
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
 from selfinstruct.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
@@ -230,6 +230,33 @@ def test_reached_nothing_more_is_sent_and_what_is_in_flight_is_settled(tmp_path:
     whole = "SELECT job FROM answers GROUP BY job HAVING count(*) = 2"
     assert run.count("jobs", f"state = 'planned' AND stage = 'instances' AND number IN ({whole})") == 0
     assert run.differences() == []
+
+
+@pytest.mark.parametrize(("takes", "grace", "answers"), [(0.4, 60.0, 30), (3600.0, 0.05, 29)])
+def test_told_to_stop_a_run_that_reached_its_budget_gives_what_is_in_flight_its_grace_and_no_more(
+    tmp_path: Path, takes: float, grace: float, answers: int
+) -> None:
+    class Late(Model):
+        """The last two requests of the budget are answered long after all others, one after the other."""
+
+        def __init__(self, takes: float) -> None:
+            super().__init__()
+            self._pauses = {28: 0.2, 29: takes}
+
+        async def complete(self, request: Request) -> Completion:
+            pause = self._pauses.get(len(self.asked), 0.0)
+            completion = await super().complete(request)
+            await asyncio.sleep(pause)
+            return completion
+
+    def run(name: str, model: Model, **how: Any) -> Run:
+        return Run(tmp_path / name, n=99, concurrency=8, budget={"requests": 30}).drive(model, **how)
+
+    whole = run("whole", Late(0.4)).events
+    answered = [nth for nth, event in enumerate(whole, start=1) if isinstance(event, Answered)]
+    stopped = run("stopped", Late(takes), stop_after=answered[28], grace=grace)
+    assert stopped.ending == "budget"
+    assert stopped.count("answers") == answers
 
 
 def test_out_of_time_a_run_gives_what_is_in_flight_its_grace_only(tmp_path: Path) -> None:
