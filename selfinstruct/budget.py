@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import ceil
 from typing import Literal, NamedTuple
 
@@ -258,27 +259,36 @@ class Purse:
         """An attempt was not made after all."""
         self._land(charge, NOTHING)
 
-    def due(self) -> list[Count]:
-        """What should be stored now, beside the answer or the fault: what was spent, once in a while, for until then it
-        counts as in flight; of requests that outlive the process, at once."""
+    @contextmanager
+    def due(self) -> Iterator[list[Count]]:
+        """What is to be stored in this block, beside the answer or the fault: what was spent, once in a while, for
+        until then it counts as in flight; of requests that outlive the process, at once."""
         now = self._clock() - self._counted >= STORE_EVERY
-        return [
+        counts = [
             self._count(role, account)
             for role, account in self._accounts.items()
             if account.due.requests and (now or role in self._resumed)
         ]
+        yield counts
+        self._stored(counts)
 
     def _count(self, role: Role, account: Account) -> Count:
         """All that is due, and twice of what is in flight, so that most of what is sent next is covered already."""
-        account.stored = account.in_flight.plus(account.in_flight)
-        due, account.due = account.due, NOTHING
-        return Count(role, due, self._lap(), account.stored)
+        return Count(role, account.due, self._lap(), account.in_flight.plus(account.in_flight))
+
+    def _stored(self, counts: Iterable[Count]) -> None:
+        """The ledger has them. Not before: where it cannot be written, nothing may seem covered that is not."""
+        for count in counts:
+            account = self._accounts[count.role]
+            account.due, account.stored = account.due.minus(count.usage), count.in_flight
 
     def _send(self, charge: Charge) -> None:
         account = self._accounts[charge.role]
         account.in_flight = account.in_flight.plus(charge.usage)
         if not account.stored.covers(account.in_flight.plus(account.due)):
-            self._ledger.charge([self._count(charge.role, account)])
+            counts = [self._count(charge.role, account)]
+            self._ledger.charge(counts)
+            self._stored(counts)
 
     def _land(self, charge: Charge, took: Usage) -> None:
         account = self._accounts[charge.role]

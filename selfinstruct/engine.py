@@ -430,15 +430,17 @@ class Engine:
             began = time.monotonic()
             door = self._judge if judge else self._writer
             completion = await self._ask(job, request.model_copy(update={"key": key}), key, door)
-            seconds, counts = time.monotonic() - began, self.purse.due()
-            self._ledger.answer(key, job.number, nth, text, completion, seconds, role=door.role, counts=counts)
+            seconds = time.monotonic() - began
+            with self.purse.due() as counts:
+                self._ledger.answer(key, job.number, nth, text, completion, seconds, role=door.role, counts=counts)
             self._events.put_nowait(Answered(job, completion, seconds))
         return completion
 
     async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
         def on_fault(fault: Fault, attempt: int) -> None:
             if not isinstance(fault, Refused):
-                self._ledger.fault(key, job.number, attempt, fault, self.purse.due())
+                with self.purse.due() as counts:
+                    self._ledger.fault(key, job.number, attempt, fault, counts)
             self._events.put_nowait(Faulted(job, fault, attempt))
 
         def send(complete: Complete, request: Request) -> Awaitable[Completion]:

@@ -17,7 +17,7 @@ from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
 from selfinstruct.config import BackendConfig, BudgetConfig, build
 from selfinstruct.engine import Answered, Ended
-from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
+from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
 from selfinstruct.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import NAME, Ledger
@@ -418,7 +418,8 @@ def test_thousands_may_wait_and_each_is_looked_at_about_once(tmp_path: Path) -> 
             assert charge is not None
             await asyncio.sleep(0)
             purse.answered(charge, Completion(text="y", prompt_tokens=25, completion_tokens=10))
-            purse.due()
+            with purse.due():
+                pass
 
         await asyncio.gather(*(one() for _ in range(5000)))
 
@@ -447,7 +448,8 @@ def test_the_ledger_never_has_less_than_was_sent_nor_twice_the_most_that_was_in_
                 sent, most = sent + 1, max(most, len(flight))
             else:
                 purse.answered(flight.pop(), Completion(text="", prompt_tokens=1))
-                ledger.answer(f"k{step}", 1, 0, "{}", Completion(text=""), 0.0, counts=purse.due())
+                with purse.due() as counts:
+                    ledger.answer(f"k{step}", 1, 0, "{}", Completion(text=""), 0.0, counts=counts)
             assert sent <= ledger.meter()["writer"].spent.requests <= sent + 2 * most
         purse.end("interrupted", "")
         assert ledger.meter()["writer"].usage.requests == sent - len(flight)
@@ -455,6 +457,24 @@ def test_the_ledger_never_has_less_than_was_sent_nor_twice_the_most_that_was_in_
     (tmp_path / NAME).unlink(missing_ok=True)
     with created(tmp_path) as ledger:
         asyncio.run(some(ledger))
+
+
+def test_where_the_ledger_cannot_be_written_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even beside the request that found it out, whose reservation is not stored either."""
+
+    def full(counts: object) -> None:
+        raise RunError("the disk is full")
+
+    async def two(ledger: Ledger) -> None:
+        purse = Purse(ledger, BudgetConfig(), {}, on_reached=lambda *told: None)
+        purse.open()
+        monkeypatch.setattr(ledger, "charge", full)
+        for _ in range(2):
+            with pytest.raises(RunError):
+                await purse.admit("writer", Request(model="m", prompt="hello", sampling=Sampling(max_tokens=10)))
+
+    with created(tmp_path) as ledger:
+        asyncio.run(two(ledger))
 
 
 def test_prices_are_told_together() -> None:
