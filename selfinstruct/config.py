@@ -50,7 +50,7 @@ class BackendConfig(Section):
     structured: bool = False
     """Ask for JSON by schema, where the server can hold the model to one (chat only)."""
     batch: bool = False
-    """Ask in batches (`openai`, `vllm`): half the price, answers within a day (docs/backends.md)."""
+    """Ask in batches (`openai`): half the price, answers within a day (docs/backends.md)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Requests in flight at most; None lets it find itself."""
     rpm: Annotated[float, Field(gt=0)] | None = None
@@ -97,8 +97,8 @@ class BackendConfig(Section):
             raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
-        if self.batch and self.kind not in ("openai", "vllm"):
-            raise ValueError(f"`batch` is for kinds `openai` and `vllm`, not `{self.kind}`: leave it out")
+        if self.batch and self.kind != "openai":
+            raise ValueError(f"`batch` is for kind `openai`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
         if self.replicas > 1 and (self.kind != "vllm" or self.base_url):

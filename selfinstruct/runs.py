@@ -164,11 +164,6 @@ def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunCon
         raise ConfigError(
             f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
         )
-    if backend.batch and backend.kind == "vllm" and not backend.base_url and dialect == "completion":
-        raise ConfigError(
-            f"backend.batch: vLLM runs files of chats only, but {name} takes completions; add --dialect chat, or leave "
-            "batch out"
-        )
     return config.model_copy(update=filled)
 
 

@@ -132,11 +132,9 @@ def test_a_run_begun_in_batches_goes_on_without_them(server: BatchServer, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--backend", "llamacpp"), "`batch` is for kinds `openai` and `vllm`, not `llamacpp`: leave it out"),
-        (
-            ("--backend", "vllm", "--model", "org/base"),
-            "vLLM runs files of chats only, but org/base takes completions; add --dialect chat, or leave batch out",
-        ),
+        (("--backend", "llamacpp"), "`batch` is for kind `openai`, not `llamacpp`: leave it out"),
+        (("--backend", "vllm"), "`batch` is for kind `openai`, not `vllm`: leave it out"),
+        (("--backend", "vllm", "--base-url", "http://x/v1"), "`batch` is for kind `openai`, not `vllm`: leave it out"),
     ],
 )
 def test_where_there_are_no_batches_it_says_so(tmp_path: Path, flags: tuple[str, ...], says: str) -> None:

@@ -67,7 +67,7 @@ async def open_batches(
         RunError: the files cannot be read or written.
     """
     [server] = servers_of(config)
-    api = BatchApi(server, notice=notice, advice=_ADVICE.get(config.kind, "leave --batch out"))
+    api = BatchApi(server, notice=notice)
     journal = Journal((folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / FOLDER)
     backend = BatchBackend(api, journal, server, model=model, notice=notice)
     try:
@@ -78,22 +78,17 @@ async def open_batches(
         await backend.aclose()
 
 
-_ADVICE = {"vllm": "leave --base-url out to run the batches offline, or leave --batch out"}
-
-
 class BatchApi:
     """Carries batches to a server and back.
 
     Args:
         server: where, and with which key.
         notice: is told how far a batch is, and that a server is away.
-        advice: what to do when the server has no batches.
     """
 
-    def __init__(self, server: Server, *, notice: Notice, advice: str) -> None:
+    def __init__(self, server: Server, *, notice: Notice) -> None:
         self._server = server
         self._notice = notice
-        self._advice = advice
         self._client = client_of(server)
         self._gate = asyncio.Lock()
         """One batch at a time is submitted and looked over by the server: whether there is room depends on the rest."""
@@ -369,7 +364,7 @@ class BatchApi:
         try:
             return await call()
         except NotFound as missing:
-            raise EndpointError(f"{self._server.url}: has no {path} ({missing}): {self._advice}") from missing
+            raise EndpointError(f"{self._server.url}: has no {path} ({missing}): leave --batch out") from missing
         except Refused as refusal:
             raise EndpointError(f"{self._server.url}{path}: {refusal}") from refusal
 

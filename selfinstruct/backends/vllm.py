@@ -42,8 +42,7 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 @asynccontextmanager
 async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
-    """The servers at `config.base_url`, or `replicas` of our own for `config.model`, with their logs in `folder`; with
-    `config.batch` no server but one run for each file.
+    """The servers at `config.base_url`, or `replicas` of our own for `config.model`, with their logs in `folder`.
 
     Raises:
         EndpointError: there is no vLLM here, it ended before it was ready, or nothing answers at the address.
@@ -52,13 +51,7 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
         async with open_openai(config, notice=notice) as backend:
             yield backend
         return
-    if config.batch:
-        from selfinstruct.backends.vllm_batch import open_offline
-
-        async with open_offline(config, folder=folder, notice=notice) as backend:
-            yield backend
-        return
-    python = await interpreter(config)
+    python = await _interpreter(config)
     home = folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))
     async with AsyncExitStack() as stack:
         urls = list[str]()
@@ -67,7 +60,7 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
             log = home / (LOG if config.replicas == 1 else f"vllm-{number + 1}.log")
             urls.append(f"http://127.0.0.1:{_free_port()}")
             command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, urls[-1])]
-            env = environment() | _share_of_devices(number, config.replicas)
+            env = _environment() | _share_of_devices(number, config.replicas)
             server = await stack.enter_async_context(child(command, log=log, env=env))
             notice(f"starting vLLM with {config.model}; its log: {log}")
             starting.append(_until_healthy(server, urls[-1], config.model, notice))
@@ -84,13 +77,6 @@ def arguments(config: BackendConfig, url: str) -> list[str]:
         *("--host", host, "--port", port),
         *("--max-num-seqs", str(config.concurrency or SEQUENCES)),
         "--disable-uvicorn-access-log",
-        *engine_arguments(config),
-    ]
-
-
-def engine_arguments(config: BackendConfig) -> list[str]:
-    """What vLLM is told of the model, whether it serves or runs files; `config.server_args` come last."""
-    return [
         *("--model", config.model, "--served-model-name", config.model),
         *("--max-model-len", str(config.context)),
         "--enable-prefix-caching",
@@ -99,7 +85,7 @@ def engine_arguments(config: BackendConfig) -> list[str]:
     ]
 
 
-async def interpreter(config: BackendConfig) -> str:
+async def _interpreter(config: BackendConfig) -> str:
     """The Python that has vLLM, if there is one and it has something to serve."""
     python = os.environ.get(PYTHON) or sys.executable
     if not config.model:
@@ -121,7 +107,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while not await _healthy(session, url):
             if server.gone:
-                raise EndpointError(f"vLLM ended before it was ready: {reason(server)}; all of it: {server.log}")
+                raise EndpointError(f"vLLM ended before it was ready: {_reason(server)}; all of it: {server.log}")
             if time.monotonic() - told > PATIENCE_BETWEEN_NOTICES:
                 told = time.monotonic()
                 notice(f"vLLM is loading {model}: {told - began:.0f} s so far")
@@ -129,7 +115,7 @@ async def _until_healthy(server: Child, url: str, model: str, notice: Notice) ->
     notice(f"vLLM is up after {time.monotonic() - began:.0f} s")
 
 
-def reason(server: Child) -> str:
+def _reason(server: Child) -> str:
     """The first error in its log: those after it are of processes that waited for the one that failed."""
     lines = (_ERROR.search(line) for line in server.output() if not _HARMLESS.search(line))
     return next((found[0][:400] for found in lines if found), server.last_words())
@@ -143,7 +129,7 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-def environment() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
     return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
 

@@ -91,7 +91,7 @@ BACKEND = [
     Setting(
         "--batch/--no-batch",
         ("backend", "batch"),
-        {"default": None, "help": "Ask in batches: half the price, answers within a day (openai, vllm)."},
+        {"default": None, "help": "Ask in batches: half the price, answers within a day (openai)."},
     ),
     Setting(
         "--concurrency",

@@ -185,27 +185,6 @@ async def test_an_evolution_goes_to_its_end_on_it(vllm: Backend, tmp_path: Path)
     assert verified.returncode == 0, verified.stdout
 
 
-@pytest.mark.timeout(1500)
-async def test_an_evolution_in_batches_has_it_run_a_file_for_each_round(tmp_path: Path) -> None:
-    shipped = (Path(__file__).parents[2] / "seeds" / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[:4]
-    (tmp_path / "tasks.jsonl").write_text("\n".join(shipped), encoding="utf-8")
-    options = ("--batch", "--backend", "vllm", "--model", str(install.WEIGHTS), "--dialect", "chat", "--rounds", "2")
-    short = ("--answer-tokens", "48", "--set", "recipe.answer.max_tokens=48")
-    settings = ("--set", "backend.context=2048", "--set", 'backend.server_args=["--enforce-eager"]')
-    done = await asyncio.to_thread(selfinstruct, tmp_path, "evolve", "tasks.jsonl", *options, *short, *settings)
-    print(done.stderr)
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "outputs" / "tasks-evolved"
-    states = [json.loads(path.read_bytes()) for path in sorted(run.glob("batches/*.json"))]
-    with Ledger.open(run) as ledger:
-        asked = ledger.count("answers")
-        assert ledger.count("jobs", "state = 'settled'") == ledger.count("jobs")
-    assert {state["stage"] for state in states} == {"retired"}
-    assert sum(state["lines"] for state in states) == asked > len(states) > 1
-    verified = await asyncio.to_thread(selfinstruct, tmp_path, "verify", "tasks-evolved")
-    assert verified.returncode == 0, verified.stdout
-
-
 async def test_generate_starts_it_keeps_its_log_in_the_run_and_stops_it(tmp_path: Path) -> None:
     options = ("--backend", "vllm", "--model", str(install.WEIGHTS), "--concurrency", "16", "-n", "2", "--run", "run")
     settings = ("--set", "backend.context=2048", "--set", 'backend.server_args=["--enforce-eager"]')
