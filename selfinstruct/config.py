@@ -57,8 +57,6 @@ class BackendConfig(Section):
     """Requests a minute at most; None goes by what the server says and how it refuses."""
     tpm: Annotated[float, Field(gt=0)] | None = None
     """Tokens a minute at most, prompts and answers together."""
-    replicas: Annotated[int, Field(ge=1)] = 1
-    """Servers to start side by side (`vllm`), each with its share of the GPUs."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds to wait for one answer."""
     attempts: Annotated[int, Field(ge=1)] = 5
@@ -101,10 +99,8 @@ class BackendConfig(Section):
             raise ValueError(f"`batch` is for kind `openai`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
-        if self.replicas > 1 and (self.kind != "vllm" or self.base_url):
-            raise ValueError("`replicas` are servers that we start: kind `vllm`, without a `base_url`")
-        if self.batch and (self.replicas > 1 or len(self.urls) > 1):
-            raise ValueError("`batch` takes one server: name one `base_url`, and no `replicas`")
+        if self.batch and len(self.urls) > 1:
+            raise ValueError("`batch` takes one server: name one `base_url`")
         if (self.price_in is None) != (self.price_out is None) or (
             self.price_cached is not None and self.price_in is None
         ):
@@ -216,7 +212,7 @@ MOST = 1024
 MAY_CHANGE = frozenset({
     "n", "formats", "export", "patience", "budget",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "replicas", "timeout", "attempts",
+        "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "timeout", "attempts",
         "server_args", "context", "script", "price_in", "price_out", "price_cached")),
 })  # fmt: skip
 """What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -29,8 +29,6 @@ from selfinstruct.errors import EndpointError
 PYTHON = "SELFINSTRUCT_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM."""
 LOG = "vllm.log"
-DEVICES = "CUDA_VISIBLE_DEVICES"
-"""Environment variable that names the GPUs which a process sees."""
 PATIENCE_BETWEEN_NOTICES = 15.0
 """Seconds."""
 
@@ -42,7 +40,7 @@ _HAS_VLLM = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm
 
 @asynccontextmanager
 async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
-    """The servers at `config.base_url`, or `replicas` of our own for `config.model`, with their logs in `folder`.
+    """The servers at `config.base_url`, or one of our own for `config.model`, with its log in `folder`.
 
     Raises:
         EndpointError: there is no vLLM here, it ended before it was ready, or nothing answers at the address.
@@ -52,21 +50,14 @@ async def open_vllm(config: BackendConfig, *, folder: Path | None = None, notice
             yield backend
         return
     python = await _interpreter(config)
-    home = folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))
-    async with AsyncExitStack() as stack:
-        urls = list[str]()
-        starting = list[Awaitable[None]]()
-        for number in range(config.replicas):
-            log = home / (LOG if config.replicas == 1 else f"vllm-{number + 1}.log")
-            urls.append(f"http://127.0.0.1:{_free_port()}")
-            command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, urls[-1])]
-            env = _environment() | _share_of_devices(number, config.replicas)
-            server = await stack.enter_async_context(child(command, log=log, env=env))
-            notice(f"starting vLLM with {config.model}; its log: {log}")
-            starting.append(_until_healthy(server, urls[-1], config.model, notice))
-        await asyncio.gather(*starting)
-        addresses = tuple(f"{url}/v1" for url in urls)
-        yield await stack.enter_async_context(open_openai(at(addresses, config, config.model), notice=notice))
+    log = (folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / LOG
+    url = f"http://127.0.0.1:{_free_port()}"
+    command = [sys.executable, "-P", str(_WATCH), python, *arguments(config, url)]
+    async with child(command, log=log, env=_environment()) as server:
+        notice(f"starting vLLM with {config.model}; its log: {log}")
+        await _until_healthy(server, url, config.model, notice)
+        async with open_openai(at((f"{url}/v1",), config, config.model), notice=notice) as backend:
+            yield backend
 
 
 def arguments(config: BackendConfig, url: str) -> list[str]:
@@ -132,24 +123,6 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
 def _environment() -> dict[str, str]:
     """Ours, without what vLLM would do that nobody asked for: usage reports, and imports from the working folder."""
     return os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONSAFEPATH": "1"}
-
-
-def _share_of_devices(number: int, replicas: int) -> dict[str, str]:
-    """The GPUs that a replica sees, where there are enough for all to have their own."""
-    devices = _devices() if replicas > 1 else []
-    share = len(devices) // replicas
-    return {DEVICES: ",".join(devices[number * share : (number + 1) * share])} if share else {}
-
-
-def _devices() -> list[str]:
-    """The GPUs that we may use, as CUDA names them; none where there is no driver to ask."""
-    if DEVICES in os.environ:
-        return [name for name in os.environ[DEVICES].split(",") if name]
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S607 - wherever the driver has put it
-    except OSError:
-        return []
-    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
 
 
 def _free_port() -> int:

@@ -109,11 +109,6 @@ BACKEND = [
         {"type": click.FloatRange(0, min_open=True), "metavar": "N", "help": "Tokens a minute at most, in and out."},
     ),
     Setting(
-        "--replicas",
-        ("backend", "replicas"),
-        {"type": click.IntRange(1), "help": "vLLM servers to start, each with its share of the GPUs.  [default: 1]"},
-    ),
-    Setting(
         "--timeout",
         ("backend", "timeout"),
         {

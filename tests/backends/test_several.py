@@ -11,7 +11,7 @@ import pytest
 from selfinstruct.backends import open_backend
 from selfinstruct.backends.base import Several
 from selfinstruct.config import BackendConfig, build
-from selfinstruct.errors import ConfigError, EndpointError
+from selfinstruct.errors import EndpointError
 from tests.processes import command, model_server
 from tests.runs import written_seeds
 from tests.server import ModelServer
@@ -56,11 +56,6 @@ async def test_servers_of_different_models_are_refused() -> None:
     with ModelServer() as one, ModelServer(models=("another",)) as two, different:
         async with open_backend(asking(one.base_url, two.base_url), notice=print):
             pass
-
-
-def test_replicas_are_for_servers_that_we_start() -> None:
-    with pytest.raises(ConfigError, match="`replicas` are servers that we start"):
-        build(BackendConfig, {"kind": "openai", "replicas": 2}, where="test")
 
 
 def test_a_run_asks_all_of_its_servers_about_equally(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ STAND_IN = """
         print("INFO loading", file=sys.stderr)
         raise SystemExit("ValueError: the weights are torn")
     Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
-    print(os.environ.get("CUDA_VISIBLE_DEVICES", "all"), flush=True)
     with ModelServer(port=int(options["--port"]), models=(options["--served-model-name"],)):
         threading.Event().wait()
 """
@@ -156,16 +155,3 @@ def test_flags_of_the_person_come_last_so_that_they_win() -> None:
     assert given[given.index("--max-num-seqs") + 1] == "8"
     assert given[given.index("--max-model-len") + 1] == "1024"
     assert given[given.index("--port") + 1] == "7"
-
-
-@pytest.mark.parametrize(("devices", "shares"), [("0,1,2,3", ["0,1", "2,3"]), ("7", ["7", "7"])])
-async def test_replicas_are_started_side_by_side_each_with_its_share_of_the_gpus(
-    devices: str, shares: list[str], stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
-    config = CONFIG.model_copy(update={"replicas": 2})
-    async with open_backend(config, folder=tmp_path, notice=print) as backend:
-        urls = [endpoint.url for endpoint in backend.endpoints]  # type: ignore[attr-defined]
-        assert len(set(urls)) == 2
-        logs = [(tmp_path / f"vllm-{number}.log").read_text().split() for number in (1, 2)]
-    assert logs == [[share] for share in shares]

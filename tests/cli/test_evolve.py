@@ -310,7 +310,7 @@ def test_a_judge_that_is_only_named_is_asked_where_the_writer_is(here: Path, sel
     assert said == (0, "", "")
     assert stored(here, "alpaca-evolved")["judge"] | {"extra": {}} == {
         "kind": "scripted", "model": "critic", "script": script, "dialect": "completion", "api_key_env": "OPENAI_API_KEY",
-        "structured": False, "batch": False, "concurrency": 1, "replicas": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
+        "structured": False, "batch": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
     }  # fmt: skip
 
 
