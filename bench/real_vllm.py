@@ -18,8 +18,6 @@ from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.vllm import LOG, PYTHON
 from selfinstruct.config import BackendConfig
 
-HITS = "vllm:prefix_cache_hits_total"
-LOOKED_UP = "vllm:prefix_cache_queries_total"
 GENERATED = "vllm:generation_tokens_total"
 
 

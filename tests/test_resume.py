@@ -125,8 +125,8 @@ def test_the_counts_of_a_run_that_was_resumed_are_those_of_one_that_was_not(
 
 
 def test_a_run_begun_before_there_was_a_switch_goes_on_without_it(tmp_path: Path) -> None:
-    run = Run(tmp_path, recipe={"switches": {"shared_prefixes": False}}).drive(Model(), cut_after=25)
-    run.change("UPDATE run SET value = json_remove(value, '$.recipe.switches.shared_prefixes') WHERE key = 'config'")
+    run = Run(tmp_path, recipe={"switches": {"keep_capitals": True}}).drive(Model(), cut_after=25)
+    run.change("UPDATE run SET value = json_remove(value, '$.recipe.switches.keep_capitals') WHERE key = 'config'")
     assert run.differences() == []
     goes_on(run, Model())
     is_whole(run, 6)

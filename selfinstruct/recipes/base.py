@@ -102,15 +102,13 @@ class Setting(NamedTuple):
     """Whether the backend is asked for JSON by schema."""
     judge_structured: bool
     """Whether the judge is."""
-    seed: int = 0
-    """The run's number: what several jobs draw alike derives from it."""
 
     @classmethod
     def of(cls, prompts: Mapping[str, Prompt], config: RunConfig) -> Setting:
         """The setting that a resolved configuration means."""
         backend = config.backend
         assert backend.dialect is not None
-        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured, config.seed)
+        return cls(prompts, backend.dialect, backend.structured, (config.judge or backend).structured)
 
 
 class Recipe(Protocol):
@@ -268,30 +266,6 @@ def draw(
     shown += rng.sample(seeds, options.demonstrations - len(shown))
     rng.shuffle(shown)
     return shown
-
-
-NEIGHBOURS = 8
-"""Consecutive prompts that begin with the same seeds."""
-SHARED = 0.25
-"""Share of the demonstrations that these are; with more, tasks become alike (docs/lab.md)."""
-
-
-def draw_alike(
-    pool: Pool, seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions, seed: int
-) -> list[Sample | Seed]:
-    """What a prompt shows so that it begins as its neighbours do: shared seeds, then the rest, shuffled together.
-
-    Each prompt alone shows what `draw` might have drawn: as many kept ones, and seeds each as likely as any other. What
-    is shared derives from the run's `seed` and from how many jobs were planned.
-    """
-    kept = rng.sample(pool.kept, min(options.kept_demonstrations, len(pool.kept)))
-    wanted, places = options.demonstrations - len(kept), range(len(seeds))
-    together = Random(f"{seed}:shared:{pool.planned // NEIGHBOURS}")
-    shared = together.sample(places, min(wanted, int(SHARED * options.demonstrations)))
-    own = [place for place in rng.sample(places, wanted) if place not in shared]
-    rest: list[Sample | Seed] = [*kept, *(seeds[place] for place in own[: wanted - len(shared)])]
-    rng.shuffle(rest)
-    return [*(seeds[place] for place in shared), *rest]
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:

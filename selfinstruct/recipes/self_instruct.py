@@ -26,7 +26,6 @@ from selfinstruct.recipes.base import (
     SamplingOptions,
     Setting,
     draw,
-    draw_alike,
     flawed,
     object_schema,
     with_fewer,
@@ -61,9 +60,6 @@ class Switches(Section):
     """Any answer that begins with yes means classification; published: exactly Yes, yes or YES."""
     normalise_noinput: bool = True
     """An input of `<noinput>`, `N/A` or `None` means no input; published: it is kept as text."""
-    shared_prefixes: bool = False
-    """Consecutive prompts begin with the same seeds, which a server that caches prefixes computes once; published: all
-    are drawn and shuffled for each prompt. Off unless asked for: it may cost diversity (docs/lab.md)."""
     skip_thinking: bool = True
     """What a reasoning model puts between think tags before its answer is no part of it (unknown when published)."""
 
@@ -150,10 +146,7 @@ class SelfInstruct:
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: kept ones first drawn, filled up with seeds, then shuffled together."""
-        if self._switch.shared_prefixes:
-            shown = draw_alike(pool, pool.seeds, rng, self._options, self._setting.seed)
-        else:
-            shown = draw(pool.kept, pool.seeds, rng, self._options)
+        shown = draw(pool.kept, pool.seeds, rng, self._options)
         return Plan(
             "instructions",
             {"from": [item.id for item in shown], "demonstrations": [_shown(item.instruction) for item in shown]},

@@ -184,15 +184,13 @@ def test_a_plain_join_is_a_newline_where_there_is_an_input() -> None:
 def test_strict_is_all_switches_off(recipe: Any) -> None:
     options = recipe.Options(strict=True)
     assert not any(options.switches.model_dump().values())
-    on = recipe.Options().switches.model_dump()
-    assert {name for name, value in on.items() if not value} <= {"shared_prefixes"}
+    assert all(recipe.Options().switches.model_dump().values())
 
 
 def test_no_switch_is_without_a_case() -> None:
     tested = {
         "self-instruct": {
             "anchored_stops",
-            "shared_prefixes",
             *(c[0] for c in INSTRUCTIONS),
             *(c[0] for c in INSTANCES),
         },
