@@ -16,24 +16,24 @@ from selfinstruct.store.ledger import NAME, Ledger
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run that was begun before the filter `rouge` had the setting `most_similar`."""
+    """A run that was begun before the filter `rouge` had the setting `tokenizer`."""
     told = read(build(RunConfig, {"backend": {"kind": "scripted", "script": "answers.jsonl"}}, where="test"))
     begin(tmp_path, told, "scripted").close()
     with sqlite3.connect(tmp_path / NAME) as db:
         config = json.loads(db.execute("SELECT value FROM run WHERE key = 'config'").fetchone()[0])
-        del config["filters"]["rouge"]["most_similar"]
+        del config["filters"]["rouge"]["tokenizer"]
         db.execute("UPDATE run SET value = ? WHERE key = 'config'", (json.dumps(config),))
     return tmp_path
 
 
 def test_a_setting_that_the_run_does_not_know_has_its_default(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
-        assert continued(ledger, {}).filters["rouge"]["most_similar"] == 0
+        assert continued(ledger, {}).filters["rouge"]["tokenizer"] == "rouge"
 
 
 def test_nothing_but_its_default_is_taken_for_it(folder: Path) -> None:
     with (
         Ledger.open(folder) as ledger,
-        pytest.raises(ConfigError, match=r"begun with filters\.rouge\.most_similar = 0, not 5"),
+        pytest.raises(ConfigError, match=r"begun with filters\.rouge\.tokenizer = 'rouge', not 'unicode'"),
     ):
-        continued(ledger, {"filters": {"rouge": {"most_similar": 5}}})
+        continued(ledger, {"filters": {"rouge": {"tokenizer": "unicode"}}})

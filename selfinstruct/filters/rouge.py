@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from selfinstruct.config import Section
 from selfinstruct.filters.rouge_index import RougeIndex
@@ -24,11 +24,6 @@ class Settings(Section):
     """Drop when the F-measure with any pool item is above it (published: 0.7)."""
     tokenizer: Literal["rouge", "unicode"] = "rouge"
     """`rouge`: words of a-z and 0-9 (published); `unicode`: words of any script. Equal on ASCII text."""
-    most_similar: Annotated[int, Field(ge=0)] = 0
-    """With every kept draft, note so many most similar pool items and the mean similarity to all (published: 10).
-
-    Looks at every pool item, about 0.3 µs each, where the decision alone looks at next to none.
-    """
 
 
 class Rouge:
@@ -37,22 +32,15 @@ class Rouge:
     name = "rouge"
 
     def __init__(self, settings: Settings) -> None:
-        self._most_similar = settings.most_similar
         self._index = RougeIndex(settings.threshold, TOKENIZERS[settings.tokenizer])
         self._ids = Packed()
 
     def judge(self, draft: Draft) -> Verdict:
         match = self._index.match(draft.instruction)
         if match is None:
-            return Verdict(filter=self.name, keep=True, detail=self._similarity(draft.instruction))
+            return Verdict(filter=self.name, keep=True)
         detail = {"of": self._ids[match.number], "score": match.score}
         return Verdict(filter=self.name, keep=False, reason=Reason.NEAR_DUPLICATE, detail=dict(detail))
-
-    def _similarity(self, instruction: str) -> dict[str, JsonValue]:
-        if not self._most_similar:
-            return {}
-        nearest, mean = self._index.similarity(instruction, self._most_similar)
-        return {"most_similar": {self._ids[n]: score for n, score in nearest}, "mean_similarity": mean}
 
     def remember(self, sample: Sample) -> None:
         self._index.add(sample.instruction)

@@ -66,15 +66,6 @@ class Match(NamedTuple):
     """ROUGE-L F1, as `rouge_score` computes it."""
 
 
-class Similarity(NamedTuple):
-    """How a text lies in the pool."""
-
-    nearest: list[Match]
-    """The most similar texts, best first."""
-    mean: float
-    """The mean F1 with all texts."""
-
-
 class _Vocabulary(dict[str, int]):
     """Numbers words in the order in which they are met."""
 
@@ -127,10 +118,6 @@ class RougeIndex:
         """The most similar text above the threshold, the earliest of equals; None where there is none."""
         return self._match(self._tokenize(text))
 
-    def match_many(self, texts: Iterable[str]) -> list[Match | None]:
-        """`match` of each of `texts`."""
-        return [self.match(text) for text in texts]
-
     def admit(self, text: str) -> Match | None:
         """What `text` matches; or None, and it is in the pool now: one step of keeping the first of each kind."""
         words = self._tokenize(text)
@@ -138,24 +125,6 @@ class RougeIndex:
         if found is None:
             self._add(words)
         return found
-
-    def most_similar(self, text: str, k: int = 10) -> list[Match]:
-        """The `k` most similar texts, best first, the earliest of equals first.
-
-        Looks at every text: about 0.3 µs each.
-        """
-        return self.similarity(text, k).nearest
-
-    def mean_similarity(self, text: str) -> float:
-        """The mean F1 with all texts, 0 where there are none; looks at every text, as `most_similar`."""
-        return self.similarity(text, 0).mean
-
-    def similarity(self, text: str, k: int = 10) -> Similarity:
-        """`most_similar` and `mean_similarity` in one look at every text."""
-        scores = self._scores(text)
-        best = np.argsort(-scores, kind="stable")[:k]
-        nearest = [Match(number, score) for number, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
-        return Similarity(nearest, float(np.mean(scores)) if len(self) else 0.0)
 
     def _known(self, words: list[str]) -> array[int]:
         known = self._vocabulary.get
@@ -252,7 +221,7 @@ class RougeIndex:
     def highest(self, texts: Sequence[str], *, but: Sequence[int] | None = None) -> NDArray[np.float64]:
         """For each of `texts` the F1 of the text that it resembles most, 0 where there is none.
 
-        Looks at every pair: about 20 ns each for short texts, a tenth of what `most_similar` takes text by text.
+        Looks at every pair: about 20 ns each for short texts.
 
         Args:
             but: for each text the number of the one that is not looked at: itself.
@@ -269,12 +238,6 @@ class RougeIndex:
                         scores[row, number - part.start] = 0.0
                 best[block] = np.maximum(best[block], scores.max(axis=1))
         return best
-
-    def _scores(self, text: str) -> NDArray[np.float64]:
-        """The F1 of `text` with every text of the pool, in their order."""
-        ids = self._known(self._tokenize(text))
-        scores = (_compare([ids], [self._text(number) for number in part])[0] for part in self._parts())
-        return np.concatenate([np.zeros(0), *scores])
 
     def _parts(self) -> Iterator[range]:
         """The numbers of all texts, some at a time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct.filters import open_filter
@@ -32,16 +31,5 @@ def test_a_near_duplicate_names_the_pool_item_and_the_score() -> None:
     )
 
 
-def test_a_kept_draft_says_nothing_of_its_neighbours_unless_asked() -> None:
+def test_a_kept_draft_says_nothing_of_its_neighbours() -> None:
     assert judged("Sort these numbers by size.").detail == {}
-
-
-@pytest.mark.parametrize("number", [1, 2, 10])
-def test_the_most_similar_items_and_the_mean_are_those_of_rouge_score(number: int) -> None:
-    text = "Name three poems about Italy."
-    scores = {id: SCORER.score(text, other)["rougeL"].fmeasure for id, other in POOL.items()}
-    nearest = dict(sorted(scores.items(), key=lambda item: -item[1])[:number])
-    verdict = judged(text, most_similar=number)
-    assert verdict.keep
-    assert list(verdict.detail["most_similar"].items()) == list(nearest.items())
-    assert verdict.detail["mean_similarity"] == pytest.approx(sum(scores.values()) / len(scores))
