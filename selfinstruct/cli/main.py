@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from io import TextIOWrapper
-from threading import Timer
 
 import click
 
@@ -53,7 +51,6 @@ for command in (
 
 def run() -> None:
     """The console script."""
-    sys.unraisablehook = _come_again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that knows only some characters is shown the others by their numbers.
@@ -70,16 +67,6 @@ def run() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 0 if error.errno == errno.EPIPE else 130
     sys.exit(code)
-
-
-def _come_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Lose no Ctrl-C that came while something was deleted, where Python can raise nothing and only reports it."""
-    if unraisable.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(unraisable)
-        return
-    later = Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
-    later.daemon = True
-    later.start()
 
 
 def _code() -> int:

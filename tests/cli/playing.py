@@ -68,7 +68,6 @@ def say(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["selfinstruct", *arguments])
-        patched.setattr(sys, "unraisablehook", sys.unraisablehook)  # put back, whatever the script makes of it
         with pytest.raises(SystemExit) as ended:
             main.run()
     out, err = capsys.readouterr()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -45,24 +43,3 @@ def test_ctrl_c_is_heard_again_where_no_event_loop_could_be_made(monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         loop.run(heard, [])
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
-def test_ctrl_c_while_something_is_deleted_comes_a_moment_later() -> None:
-    """There it cannot raise."""
-    script = """
-import signal, time
-from selfinstruct.cli import main
-
-class Deleted:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-def cli(**_):
-    Deleted()
-    time.sleep(60)
-
-main.cli = cli
-main.run()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
