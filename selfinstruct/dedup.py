@@ -56,8 +56,11 @@ def decide(
     """The decision on each text, in order; the first of each group of near-duplicates is kept."""
     index = RougeIndex(threshold, tokenize)
     index.add_many(against)
-    for number, text in enumerate(texts):
-        yield Decision(number, index.admit(text))
+    return _decisions(index, texts)
+
+
+def _decisions(index: RougeIndex, texts: Iterable[str]) -> Iterator[Decision]:
+    return (Decision(number, index.admit(text)) for number, text in enumerate(texts))
 
 
 def dedup_files(
@@ -92,7 +95,7 @@ def dedup_files(
     index = RougeIndex(threshold, tokenize)
     index.add_many(_texts(against, field))
     fixed, texts = len(index), _texts(sources, field)
-    drops = _decide(index, texts, keep, progress)
+    drops = _drops(index, texts, keep, progress)
     # A row is cited by its number among all that were read: the fixed corpus first, then the files.
     cited = _cited(chain(_rows(against), _rows(sources)), {of for of, _ in drops.values()}, field)
 
@@ -108,7 +111,7 @@ def dedup_files(
     return Report(len(texts), len(texts) - len(drops), len(drops), sum(of < fixed for of, _ in drops.values()))
 
 
-def _decide(
+def _drops(
     index: RougeIndex, texts: Sequence[str], keep: Keep, progress: Callable[[int, int], None] | None
 ) -> dict[int, tuple[int, float]]:
     """For each row to drop, by its place among `texts`: the row that it is too like, and the score.
@@ -118,13 +121,13 @@ def _decide(
     fixed = len(index)
     kept = array("q", range(fixed))
     drops: dict[int, tuple[int, float]] = {}
-    for done, number in enumerate(_order(texts, keep), start=1):
-        match = index.admit(texts[number])
+    order = _order(texts, keep)
+    for number, (place, match) in zip(order, _decisions(index, map(texts.__getitem__, order)), strict=True):
         if match is None:
             kept.append(fixed + number)
         else:
             drops[number] = (kept[match.number], match.score)
-        if progress is not None and (done % 1024 == 0 or done == len(texts)):
+        if progress is not None and ((done := place + 1) % 1024 == 0 or done == len(texts)):
             progress(done, len(texts))
     return drops
 
@@ -166,12 +169,12 @@ def _trouble(field: str | None, fields: dict[str, Any]) -> str:
     return f"{field} is {type(fields[field]).__name__}, not text: name another field with --field, or mend the row"
 
 
-def _order(texts: Sequence[str], keep: Keep) -> Iterable[int]:
+def _order(texts: Sequence[str], keep: Keep) -> Sequence[int]:
     """The order in which rows are taken, so that the one to keep of each group comes first."""
     if keep == "first":
         return range(len(texts))
     if keep == "last":
-        return reversed(range(len(texts)))
+        return range(len(texts))[::-1]
     return sorted(range(len(texts)), key=lambda number: -len(texts[number]))
 
 
