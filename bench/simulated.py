@@ -43,14 +43,15 @@ class Settings:
     slots: int = 0
     """Requests that are worked on at once, the others wait; 0 for no limit."""
     seconds: float = 0.0
-    """Time for each answer, to which come"""
+    """Time that each answer takes, however short."""
     prefill: float = 0.0
-    """for each token of the prompt, and"""
+    """Time that each token of the prompt takes besides."""
     decode: float = 0.0
-    """for each token of the answer."""
+    """Time that each token of the answer takes besides."""
     stragglers: float = 0.0
-    """Share of the prompts that take instead"""
+    """Share of the prompts that take `straggler_seconds` instead."""
     straggler_seconds: float = 2.0
+    """Time that a straggler takes."""
     per_second: int = 0
     """Requests that are let in, the others are answered with 429; 0 for no limit."""
     window: str = "sliding"
@@ -64,13 +65,13 @@ class Settings:
     limit_headers: bool = False
     """Tell the limit and what is left of it in `x-ratelimit-…`."""
     errors: float = 0.0
-    """Share of requests answered with 500;"""
+    """Share of requests that are answered with 500; one that is asked again has the same chances again."""
     drops: float = 0.0
-    """whose connection is closed without an answer;"""
+    """Share of requests whose connection is closed without an answer."""
     garbage: float = 0.0
-    """whose answer breaks off;"""
+    """Share of requests whose answer breaks off."""
     hangs: float = 0.0
-    """that are never answered. A request that is asked again has the same chances again."""
+    """Share of requests that are never answered."""
 
 
 # -- for those who measure ---------------------------------------------------------------------------------------------
@@ -120,18 +121,19 @@ class Use(NamedTuple):
     """How a server of so many slots was used; the drain begins when all were busy for the last time."""
 
     full: float
-    """Seconds until all slots were busy for the first time;"""
+    """Seconds until all slots were busy for the first time."""
     until_drain: float
-    """busy slots over slots from the first request to the drain,"""
+    """Busy slots over slots, from the first request to the drain."""
     once_full: float
-    """from the time when all were first busy to the drain,"""
+    """Busy slots over slots, from the time when all were first busy to the drain."""
     whole: float
-    """and from the first request to the last answer."""
+    """Busy slots over slots, from the first request to the last answer."""
     waiting: float
     """Requests that waited for a slot, on average until the drain."""
     seconds: float
+    """Seconds from the first request to the last answer."""
     drain: float
-    """Seconds, of all and of the drain."""
+    """Seconds of them from the drain on."""
 
     @classmethod
     def of(cls, told: list[Change], slots: int) -> Use:

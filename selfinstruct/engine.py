@@ -4,11 +4,14 @@ There is no barrier. As many jobs are performed at once as the servers do well w
 and settled in one transaction as soon as it has arrived, and what follows from it is planned then. Two rules decide all
 else:
 
-    which arrived job may be settled next   any, in the order of arrival; with `ordered` only the lowest number not
-    yet settled when the next may be planned            while fewer are open than may be in flight; with `ordered`,
-    than the window
+    Which job may be settled next?
+        Any that has arrived, in the order of arrival;
+        with `ordered` only the lowest number open.
+    When may the next be planned?
+        While fewer are open than may be in flight;
+        with `ordered`, fewer than the window.
 
-and both orders are numbered in the ledger, so that a run is a function of its answers (`replay.verify`). Resuming is no
+Both orders are numbered in the ledger, so that a run is a function of its answers (`replay.verify`). Resuming is no
 feature: a job that was planned and not settled is performed again, and what it was answered before comes from the
 ledger.
 
@@ -48,9 +51,9 @@ nothing more can be planned; too many jobs in a row kept nothing, or failed."""
 
 
 LATE = 3.0
-"""Times as long as jobs of its stage take, after which one is not counted on any more; but not before"""
+"""How many times as long as others of its stage a job may take before it is late, and not counted on any more."""
 LATE_AT_LEAST = 0.5
-"""seconds have passed: that much any job may be held up."""
+"""Seconds before which no job is late: that much any may be held up."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is late, where it matters."""
 

@@ -235,8 +235,9 @@ class Review(Record):
     keep: bool | None
     """None takes a decision back: what the filters said holds again."""
     instruction: str | None = None
-    """The task as edited; None where it stays as it was, as of"""
+    """The instruction as edited; None where it stays as it was."""
     instances: tuple[Instance, ...] | None = None
+    """The instances as edited; None where they stay as they were."""
 
     @property
     def edited(self) -> bool:

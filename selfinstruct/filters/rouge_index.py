@@ -285,13 +285,13 @@ class _Plan(NamedTuple):
     """What follows from the length of a text alone."""
 
     shortest: int
-    """The shortest text that may match; and"""
+    """Tokens of the shortest text that may match."""
     longest: int
-    """the longest; less than the shortest where none may."""
+    """Tokens of the longest that may match; less than of the shortest where none may."""
     prefix: int
     """How many of the rarest tokens a text may lack and still match."""
     spans: list[Ints]
-    """For each of these tokens: which reach its postings must have, from and below. Empty for long texts."""
+    """For each of the rarest tokens, which reach its postings must have: from and below. Empty for long texts."""
 
 
 class _Query(NamedTuple):
@@ -300,11 +300,11 @@ class _Query(NamedTuple):
     ids: array[int]
     plan: _Plan
     marks: list[int]
-    """Of its known tokens."""
+    """The marks (`_marks`) of its known tokens."""
     rarest: list[int]
-    """Its rarest known tokens, the rarest first, with repeats; and"""
+    """Its rarest known tokens, the rarest first, with repeats."""
     spans: list[Ints]
-    """what `_Plan.spans` says of each."""
+    """What `_Plan.spans` says of each of the rarest tokens."""
 
 
 class _Candidates(NamedTuple):

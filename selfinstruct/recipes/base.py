@@ -82,7 +82,7 @@ class Pool:
     def __init__(self, seeds: Sequence[Seed], stage: str = "", *, shows_kept: bool = True) -> None:
         self.seeds = seeds
         self.kept = Kept(stage)
-        """None where no prompt shows any."""
+        """Samples that joined; empty where no prompt shows any."""
         self.planned = 0
         """Jobs planned from it so far: where a recipe that goes through its seeds once has come to."""
         self._shows_kept = shows_kept

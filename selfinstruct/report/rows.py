@@ -32,9 +32,9 @@ class Packed(NamedTuple):
     blocks: list[str]
     """Each a gzipped JSON object of columns, in base64."""
     shown: int
-    """Drafts in them, and"""
+    """Drafts in the blocks."""
     of: int
-    """all there are."""
+    """Drafts in all."""
 
 
 def pack(ledger: Ledger, stage: str, room: int | None) -> Packed:
