@@ -29,7 +29,7 @@ from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.text import rouge_tokens
+from selfinstruct.text.words import rouge_tokens
 
 THRESHOLD = 0.7
 VOCABULARY = 60_000

@@ -24,7 +24,7 @@ from selfinstruct.errors import EndpointError, Fault
 from selfinstruct.prices import Price, Prices, cost, money
 from selfinstruct.records import Completion, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import Count, Ledger
-from selfinstruct.text import duration
+from selfinstruct.text.display import duration
 
 PER_TURN = 16
 """Tokens at most that a server puts around each turn of a chat."""

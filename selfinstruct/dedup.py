@@ -19,7 +19,7 @@ from selfinstruct.errors import SourceError
 from selfinstruct.filters.rouge_index import Match, RougeIndex
 from selfinstruct.rows import Row, read_rows
 from selfinstruct.seeds import instruction_of
-from selfinstruct.text import rouge_tokens
+from selfinstruct.text.words import rouge_tokens
 from selfinstruct.writing import write_rows
 
 Keep = Literal["first", "last", "longest"]

@@ -43,7 +43,7 @@ from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Requ
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
 """Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;

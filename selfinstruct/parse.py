@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from selfinstruct.records import Instance, Reason
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 
 class Piece(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 from selfinstruct.errors import RunError
 from selfinstruct.records import Draft, Instance, Review
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 LARGEST = 4_000_000
 """Bytes of a decision at most."""

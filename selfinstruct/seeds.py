@@ -27,7 +27,7 @@ from selfinstruct.conversations import Odd, Reader, first_exchange
 from selfinstruct.errors import SourceError
 from selfinstruct.records import Instance, Record, Seed
 from selfinstruct.rows import OnBad, Row, kind_of, read_rows
-from selfinstruct.text import encodable
+from selfinstruct.text.words import encodable
 
 Severity = Literal["error", "warning"]
 Similar = Callable[[list[str]], Iterable[tuple[int, int, float]]]

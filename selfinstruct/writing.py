@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 Fields = dict[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")

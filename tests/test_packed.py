@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.packed import Packed
+from selfinstruct.text.packed import Packed
 
 TEXTS = st.lists(st.text() | st.just("half a pair \ud83d"))
 

@@ -11,7 +11,7 @@ from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.filters.validity import ALPACA_WORDS
 from selfinstruct.records import Draft, Seed
 from selfinstruct.seeds import check_seeds, load_seeds
-from selfinstruct.text import rouge_tokens
+from selfinstruct.text.words import rouge_tokens
 
 FILE = Path(__file__).parent.parent / "seeds" / "tasks.jsonl"
 CATEGORIES = {

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rouge_score import tokenize
 
-from selfinstruct.text import TOKENIZERS, rouge_tokens, unicode_tokens
+from selfinstruct.text.words import TOKENIZERS, rouge_tokens, unicode_tokens
 
 ASCII = st.text(st.characters(max_codepoint=127))
 

@@ -22,7 +22,6 @@ from selfinstruct.card import public
 from selfinstruct.card.markdown import Markdown, block, plain, render
 from selfinstruct.config import BackendConfig, RunConfig, Tree, dump
 from selfinstruct.errors import ConfigError
-from selfinstruct.harmless import one_line
 from selfinstruct.languages import Languages, detect
 from selfinstruct.prices import cost, money, prices_of
 from selfinstruct.prompts import compile_texts
@@ -34,6 +33,7 @@ from selfinstruct.resources import shipped
 from selfinstruct.runs import stored_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import summary
+from selfinstruct.text.display import one_line
 
 MARK = "selfinstruct"
 """The key of ours in the front matter: of which run the dataset is, and which configurations are ours."""

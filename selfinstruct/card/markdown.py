@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct.harmless import one_line, visible
+from selfinstruct.text.display import one_line, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from selfinstruct.cli.options import as_json, examples, implied
-from selfinstruct.harmless import json_line, one_line
+from selfinstruct.text.display import json_line, one_line
 
 if TYPE_CHECKING:
     from selfinstruct.backends.base import Backend

@@ -73,7 +73,7 @@ def dedup(
     from selfinstruct.cli.view import progress_bar
     from selfinstruct.dedup import Keep, check_roles, dedup_files
     from selfinstruct.errors import SourceError
-    from selfinstruct.text import TOKENIZERS
+    from selfinstruct.text.words import TOKENIZERS
 
     kept = to or files[0].with_name(f"{files[0].name.partition('.')[0]}.kept.jsonl")
     gone = dropped or kept.with_name(f"{kept.name.partition('.')[0]}.dropped.jsonl")

@@ -6,7 +6,6 @@ from random import Random
 
 from selfinstruct.budget import Cap, amount, caps_of
 from selfinstruct.config import SLOTS, BackendConfig, RunConfig
-from selfinstruct.harmless import visible
 from selfinstruct.prices import Price, price_of
 from selfinstruct.prices import told as told_cost
 from selfinstruct.prompts import compile_texts
@@ -14,7 +13,7 @@ from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Recipe, Setting
 from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
 from selfinstruct.runs import Told
-from selfinstruct.text import duration
+from selfinstruct.text.display import duration, visible
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text, roughly; enough for an estimate."""

@@ -20,7 +20,7 @@ from selfinstruct.cli.settings import (
     run_options,
     tree_of,
 )
-from selfinstruct.harmless import one_line
+from selfinstruct.text.display import one_line
 
 if TYPE_CHECKING:
     from selfinstruct.config import BackendConfig, RunConfig, Tree

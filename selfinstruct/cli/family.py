@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct.harmless import one_line
+from selfinstruct.text.display import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

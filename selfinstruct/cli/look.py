@@ -11,7 +11,7 @@ import click
 from selfinstruct.cli.evolve import RECIPE as EVOLUTION
 from selfinstruct.cli.family import told_detail
 from selfinstruct.cli.options import as_json, examples, existing, output_dir, run_argument, runs
-from selfinstruct.harmless import json_line, one_line, visible
+from selfinstruct.text.display import json_line, one_line, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,7 +14,7 @@ import click
 
 from selfinstruct.cli import check, dedup, evolve, generate, hub, look, publish, refine, report, seeds
 from selfinstruct.errors import UserError
-from selfinstruct.harmless import one_line
+from selfinstruct.text.display import one_line
 
 EPILOG = """\b
 Examples:

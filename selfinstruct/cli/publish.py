@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from selfinstruct.cli.options import examples, existing, run_argument
-from selfinstruct.harmless import one_line
+from selfinstruct.text.display import one_line
 
 
 def _share(context: click.Context, option: click.Parameter, text: str | None) -> float | int | None:

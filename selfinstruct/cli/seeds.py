@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfinstruct.cli.options import as_json, examples
-from selfinstruct.harmless import json_line, visible
+from selfinstruct.text.display import json_line, visible
 
 if TYPE_CHECKING:
     from selfinstruct.seeds import SeedReport
@@ -41,7 +41,7 @@ def check(file: Path | None, as_json: bool) -> int:
 def near_duplicates(texts: list[str]) -> Iterator[tuple[int, int, float]]:
     """Pairs of texts, by position, whose ROUGE-L is above `NEAR`: each with the nearest that stands before it."""
     from selfinstruct.filters.rouge_index import RougeIndex
-    from selfinstruct.text import TOKENIZERS
+    from selfinstruct.text.words import TOKENIZERS
 
     index = RougeIndex(NEAR, TOKENIZERS["unicode"])
     for position, text in enumerate(texts):

@@ -21,12 +21,12 @@ from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
-from selfinstruct.harmless import one_line
 from selfinstruct.prices import known, prices_of
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.lock import locked
+from selfinstruct.text.display import one_line
 
 GRACE = 10.0
 """Seconds that requests to a server which is not ours, and may charge for them, are still given when a run ends."""

@@ -19,11 +19,10 @@ from selfinstruct.cli.evolve import RECIPE as EVOLUTION
 from selfinstruct.cli.survivors import Survivors, told_rounds
 from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
-from selfinstruct.harmless import json_line, one_line
 from selfinstruct.prices import cost, prices_of, told
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import summary
-from selfinstruct.text import duration
+from selfinstruct.text.display import duration, json_line, one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

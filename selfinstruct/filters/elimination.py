@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 
 from selfinstruct.config import Section, Words
 from selfinstruct.records import Draft, Reason, Sample, Verdict
-from selfinstruct.text import unicode_tokens
+from selfinstruct.text.words import unicode_tokens
 
 LEAKS = (
     "given prompt", "rewritten prompt", "created prompt", "given task", "rewritten task", "created task",

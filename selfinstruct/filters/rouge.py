@@ -12,9 +12,9 @@ from pydantic import Field
 
 from selfinstruct.config import Section
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.packed import Packed
 from selfinstruct.records import Draft, Reason, Sample, Verdict
-from selfinstruct.text import TOKENIZERS
+from selfinstruct.text.packed import Packed
+from selfinstruct.text.words import TOKENIZERS
 
 
 class Settings(Section):

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 from rapidfuzz.process import cdist
 
-from selfinstruct.text import rouge_tokens
+from selfinstruct.text.words import rouge_tokens
 
 Ints: TypeAlias = NDArray[np.integer[Any]]
 """Whole numbers of any width."""

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from selfinstruct.config import Section
 from selfinstruct.records import Draft, Reason, Sample, Verdict
-from selfinstruct.text import unicode_tokens
+from selfinstruct.text.words import unicode_tokens
 
 SELF_INSTRUCT_WORDS = (
     "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot",

@@ -18,7 +18,6 @@ from pydantic import JsonValue, model_validator
 
 from selfinstruct.config import Dialect, RunConfig, Section
 from selfinstruct.errors import Refused
-from selfinstruct.packed import Packed
 from selfinstruct.prompts import Prompt
 from selfinstruct.records import (
     Completion,
@@ -33,6 +32,7 @@ from selfinstruct.records import (
     Sampling,
     Seed,
 )
+from selfinstruct.text.packed import Packed
 
 
 class Kept(Sequence[Sample]):

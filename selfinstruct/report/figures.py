@@ -23,7 +23,7 @@ from selfinstruct.report.words import first_words, is_english, verb_and_noun
 from selfinstruct.runs import stored_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import Spend, Summary, summary
-from selfinstruct.text import TOKENIZERS, unicode_tokens
+from selfinstruct.text.words import TOKENIZERS, unicode_tokens
 
 Figures = dict[str, Any]
 

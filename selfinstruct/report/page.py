@@ -22,7 +22,7 @@ from selfinstruct.prices import told as money
 from selfinstruct.report.figures import BINS, BUCKETS, Figures, figures
 from selfinstruct.report.rows import Packed, pack
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 ROOM = 4_250_000
 """Characters for the samples of a page that is written to a file: with charts and figures it stays under 5 MB."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from selfinstruct.records import Review
 from selfinstruct.store.ledger import Ledger, StoredDraft
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 AT_ONCE = 400
 """Rows to a block."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from selfinstruct.text import unicode_tokens
+from selfinstruct.text.words import unicode_tokens
 
 ENGLISH = frozenset(("the", "of", "to", "and", "for", "is", "with", "that", "what", "how"))
 """Words that make a tenth to a third of any English text, and next to nothing of any other."""

@@ -9,7 +9,7 @@ import json
 from hashlib import blake2b
 from typing import Any
 
-from selfinstruct.text import encodable
+from selfinstruct.text.words import encodable
 
 TAG = "b2:"
 

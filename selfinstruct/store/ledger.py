@@ -36,7 +36,7 @@ from selfinstruct.records import (
 )
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.migrations import MIGRATIONS, TALLIES, migrate, version
-from selfinstruct.text import storable
+from selfinstruct.text.words import storable
 
 NAME = "ledger.sqlite"
 LOCKED = 30.0

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct.cli.main import cli
-from selfinstruct.harmless import json_line, one_line, visible
+from selfinstruct.text.display import json_line, one_line, visible
 from tests.cli.conftest import Say
 from tests.cli.playing import Said, answers, seeds, shell, write
 

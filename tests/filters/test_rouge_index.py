@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct.filters import rouge_index
 from selfinstruct.filters.rouge_index import Match, RougeIndex
-from selfinstruct.text import unicode_tokens
+from selfinstruct.text.words import unicode_tokens
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
 WORDS = [f"w{i}" for i in range(12)]

@@ -30,16 +30,6 @@ _UNSPACED = (
 )
 
 
-def duration(seconds: float) -> str:
-    """Seconds for a person: `48 s`, `3 min 20 s`, `5 h 02 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 def encodable(text: str) -> bool:
     """Whether text can be written as UTF-8: JSON's escapes can spell half a surrogate pair, which no encoding has."""
     try:

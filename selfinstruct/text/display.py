@@ -33,3 +33,13 @@ def _harmless(char: str) -> bool:
 def _picture(char: str) -> str:
     code = ord(char)
     return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `48 s`, `3 min 20 s`, `5 h 02 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
