@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from selfinstruct.config import RunConfig, build
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.runs import begin, read
 from selfinstruct.store.ledger import Ledger
 

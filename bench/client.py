@@ -21,8 +21,8 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.openai import body_of
 from selfinstruct.backends.retry import ask
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import Fault
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request, Sampling
 
 REQUEST = Request(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.config import RunConfig, build
 from selfinstruct.engine import Engine, Settled
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.runs import RunState, begin, read
 
 

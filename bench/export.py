@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.config import ExportConfig, RunConfig, dump
 from selfinstruct.exports.files import export
+from selfinstruct.inputs.config import ExportConfig, RunConfig, dump
 from selfinstruct.store.ledger import Ledger
 
 STAGE = "instances"

@@ -104,8 +104,8 @@ def make(folder: Path, drafts: int, recipe: str) -> None:
     # Here, so that whoever only starts others stays small.
     from selfinstruct.backends.scripted import ScriptedBackend, prompt_of
     from selfinstruct.cli.view import Plain
-    from selfinstruct.config import RunConfig, build
     from selfinstruct.engine import Engine, Settled
+    from selfinstruct.inputs.config import RunConfig, build
     from selfinstruct.runs import RunState, begin, read
 
     writer = Writer()

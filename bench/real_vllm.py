@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.vllm import LOG, PYTHON
-from selfinstruct.config import BackendConfig
+from selfinstruct.inputs.config import BackendConfig
 
 GENERATED = "vllm:generation_tokens_total"
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from selfinstruct.config import RunConfig, build
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Sample, Verdict
 from selfinstruct.runs import begin, read
 from selfinstruct.store.ledger import Ledger

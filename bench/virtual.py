@@ -26,8 +26,8 @@ from work import Done, drive, self_instruct
 
 from selfinstruct.backends.base import Left, Limits
 from selfinstruct.backends.fleet import Fleet
-from selfinstruct.config import RunConfig, build
 from selfinstruct.errors import RateLimited
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Request
 from selfinstruct.runs import read
 

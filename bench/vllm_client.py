@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import aiohttp
 from real_vllm import GENERATED, Server, arguments, backend_of, served
 
-from selfinstruct.config import RunConfig, Tree, build
 from selfinstruct.engine import Engine
+from selfinstruct.inputs.config import RunConfig, Tree, build
 from selfinstruct.runs import RunState, begin, read
 
 ALIKE: Tree = {"temperature": 0.7, "top_p": 0.5, "presence_penalty": 2.0, "frequency_penalty": 0.0}

@@ -19,8 +19,8 @@ import aiohttp
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.openai import body_of
 from selfinstruct.cli.session import seldom_collected
-from selfinstruct.config import RunConfig, Tree, build
 from selfinstruct.engine import Answered, Engine, Event
+from selfinstruct.inputs.config import RunConfig, Tree, build
 from selfinstruct.records import Request
 from selfinstruct.runs import RunState, Told, begin, read
 from selfinstruct.store.ledger import Ledger

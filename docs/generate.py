@@ -23,8 +23,8 @@ from pydantic_core import PydanticUndefined
 
 from selfinstruct.cli import evolve, generate
 from selfinstruct.cli.main import cli
-from selfinstruct.config import MAY_CHANGE, BackendConfig, BudgetConfig, ExportConfig, RunConfig
 from selfinstruct.filters import FILTERS
+from selfinstruct.inputs.config import MAY_CHANGE, BackendConfig, BudgetConfig, ExportConfig, RunConfig
 from selfinstruct.recipes import RECIPES, module_of
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.store import migrations

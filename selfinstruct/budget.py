@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from math import ceil
 from typing import Literal, NamedTuple
 
-from selfinstruct.config import BudgetConfig
 from selfinstruct.errors import EndpointError, Fault
-from selfinstruct.prices import Price, Prices, cost, money
+from selfinstruct.inputs.config import BudgetConfig
+from selfinstruct.inputs.prices import Price, Prices, cost, money
 from selfinstruct.records import Completion, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import Count, Ledger
 from selfinstruct.text.display import duration

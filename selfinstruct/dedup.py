@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from selfinstruct.errors import SourceError
 from selfinstruct.filters.rouge_index import Match, RougeIndex
-from selfinstruct.rows import Row, read_rows
-from selfinstruct.seeds import instruction_of
+from selfinstruct.inputs.rows import Row, read_rows
+from selfinstruct.inputs.seeds import instruction_of
 from selfinstruct.text.words import rouge_tokens
 from selfinstruct.writing import write_rows
 

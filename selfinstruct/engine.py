@@ -36,9 +36,9 @@ from selfinstruct.backends.base import Backend
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.retry import Complete, ask
 from selfinstruct.budget import Purse, What
-from selfinstruct.config import RunConfig
 from selfinstruct.errors import EndpointError, Fault, Refused
-from selfinstruct.prices import known
+from selfinstruct.inputs.config import RunConfig
+from selfinstruct.inputs.prices import known
 from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Role, Sampling
 from selfinstruct.runs import RunState
 from selfinstruct.store.keys import answer_key, canonical

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from selfinstruct.config import RunConfig, build, dump, merge
 from selfinstruct.engine import Asking, Roles
 from selfinstruct.errors import Fault, RunError
+from selfinstruct.inputs.config import RunConfig, build, dump, merge
 from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
 from selfinstruct.runs import RunState, resolve, stored_config
 from selfinstruct.store.keys import answer_key, canonical

@@ -15,11 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from selfinstruct.config import (
-    BATCH,
+from selfinstruct.backends.flow.capacity import BATCH, ORDERED, SLOTS
+from selfinstruct.errors import ConfigError, RunError, SourceError
+from selfinstruct.filters import open_filter
+from selfinstruct.filters import resolve as resolve_filter
+from selfinstruct.inputs.config import (
     MAY_CHANGE,
-    ORDERED,
-    SLOTS,
     BackendConfig,
     Dialect,
     RecipeConfig,
@@ -32,16 +33,13 @@ from selfinstruct.config import (
     judge_of,
     merge,
 )
-from selfinstruct.errors import ConfigError, RunError, SourceError
-from selfinstruct.filters import open_filter
-from selfinstruct.filters import resolve as resolve_filter
-from selfinstruct.prompts import compile_texts, read_texts
+from selfinstruct.inputs.prompts import compile_texts, read_texts
+from selfinstruct.inputs.resources import find
+from selfinstruct.inputs.rows import OnBad
+from selfinstruct.inputs.seeds import load_seeds
 from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
 from selfinstruct.recipes.base import Pool, Setting
 from selfinstruct.records import SEED_STAGE, Draft, Job, Outcome, Reason, Sample, Seed, Verdict
-from selfinstruct.resources import find
-from selfinstruct.rows import OnBad
-from selfinstruct.seeds import load_seeds
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
 from selfinstruct.store.summary import kept, rooted

@@ -17,9 +17,9 @@ from random import Random
 from typing import Any, Self
 
 from selfinstruct.backends.scripted import prompt_of
-from selfinstruct.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.engine import Ended, Engine, Event
 from selfinstruct.exports.files import export
+from selfinstruct.inputs.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.recipes import task_stage
 from selfinstruct.records import Completion, Request
 from selfinstruct.replay import Verifier

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
-from selfinstruct.config import BackendConfig, BudgetConfig, build
 from selfinstruct.engine import Answered, Ended
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
-from selfinstruct.prices import Price
+from selfinstruct.inputs.config import BackendConfig, BudgetConfig, build
+from selfinstruct.inputs.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
 from selfinstruct.store.ledger import NAME, Ledger
 from tests.cli.playing import say

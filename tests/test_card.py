@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 from selfinstruct.card import Licence, card, public
 from selfinstruct.card.markdown import block, code, plain
-from selfinstruct.config import RunConfig, Tree, build, merge
+from selfinstruct.inputs.config import RunConfig, Tree, build, merge
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, answering
 

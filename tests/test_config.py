@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.config import (
+from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.config import (
     MAY_CHANGE,
     BackendConfig,
     RunConfig,
@@ -23,7 +24,6 @@ from selfinstruct.config import (
     merge,
     unknown_name,
 )
-from selfinstruct.errors import ConfigError
 from tests.cli.playing import answers, say, seeds
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

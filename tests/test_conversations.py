@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.conversations import Odd, first_exchange
 from selfinstruct.dedup import dedup_files
 from selfinstruct.errors import SourceError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.base import Setting
+from selfinstruct.inputs.chats import Odd, first_exchange
+from selfinstruct.inputs.seeds import check_seeds, load_seeds
 from selfinstruct.records import Instance, Sample, Seed
-from selfinstruct.seeds import check_seeds, load_seeds
 
 Fields = dict[str, Any]
 ASKED, SAID = "Name a river in Europe.", "The Rhine."

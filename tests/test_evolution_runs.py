@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.cli.rejudging import rejudge
-from selfinstruct.config import RecipeConfig
 from selfinstruct.engine import Settled
 from selfinstruct.errors import Refused, SourceError, Transient
+from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.records import Completion, Request
 from selfinstruct.runs import RunState, source, stored_config
 from selfinstruct.store.ledger import Ledger

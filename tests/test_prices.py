@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfinstruct.config import BackendConfig, RunConfig, Tree, build, judge_of
-from selfinstruct.prices import Price, cost, price_of, prices_of, told
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, build, judge_of
+from selfinstruct.inputs.prices import Price, cost, price_of, prices_of, told
 from selfinstruct.records import Usage
 
 OPENAI = {"kind": "openai", "model": "gpt-4o-mini"}

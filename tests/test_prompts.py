@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct.config import Dialect
 from selfinstruct.errors import PromptError, UserError
-from selfinstruct.prompts import Prompt, compile_texts, read_texts
+from selfinstruct.inputs.config import Dialect
+from selfinstruct.inputs.prompts import Prompt, compile_texts, read_texts
 from selfinstruct.recipes import module_of
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL
 from selfinstruct.records import Message, Rendered

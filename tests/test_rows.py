@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.errors import SourceError
-from selfinstruct.rows import read_rows
+from selfinstruct.inputs.rows import read_rows
 
 Fields = dict[str, Any]
 ROWS: list[Fields] = [

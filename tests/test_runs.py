@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.config import RunConfig, build
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.runs import begin, continued, read
 from selfinstruct.store.ledger import NAME, Ledger
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.errors import SourceError
+from selfinstruct.inputs.seeds import check_seeds, load_seeds, require_enough
 from selfinstruct.records import Instance, Seed
-from selfinstruct.seeds import check_seeds, load_seeds, require_enough
 
 Fields = dict[str, Any]
 Read = TypeVar("Read")

@@ -9,8 +9,8 @@ import pytest
 from selfinstruct.filters import open_filter
 from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.filters.validity import ALPACA_WORDS
+from selfinstruct.inputs.seeds import check_seeds, load_seeds
 from selfinstruct.records import Draft, Seed
-from selfinstruct.seeds import check_seeds, load_seeds
 from selfinstruct.text.words import rouge_tokens
 
 FILE = Path(__file__).parent.parent / "seeds" / "tasks.jsonl"

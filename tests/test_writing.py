@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from selfinstruct import writing
 from selfinstruct.errors import RunError
-from selfinstruct.rows import read_rows
+from selfinstruct.inputs.rows import read_rows
 from selfinstruct.writing import write_rows
 
 Fields = dict[str, Any]

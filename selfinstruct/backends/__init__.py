@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from selfinstruct.backends.base import Backend, Notice, Opener
-from selfinstruct.config import BackendConfig
-from selfinstruct.plugins import Registry
+from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Registry
 
 __all__ = ["Backend", "Notice", "Opener", "kinds", "open_backend"]
 

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from selfinstruct.config import BackendConfig
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request
 
 Notice = Callable[[str], None]

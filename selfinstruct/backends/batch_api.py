@@ -26,8 +26,8 @@ from selfinstruct.backends.batch import BatchBackend, TooLarge
 from selfinstruct.backends.batch_files import FOLDER, Batch, Journal, whole
 from selfinstruct.backends.boundary import NotFound, Server, boundary, object_of, payload_of
 from selfinstruct.backends.openai import client_of, servers_of
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
+from selfinstruct.inputs.config import BackendConfig
 
 FIRST_PAUSE = 5.0
 """Seconds before a batch is looked at again; grows by half each time."""

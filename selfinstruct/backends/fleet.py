@@ -19,10 +19,11 @@ from typing import Self
 
 from selfinstruct.backends.base import Backend, Several, Telling
 from selfinstruct.backends.circuit import PATIENCE, Circuit
+from selfinstruct.backends.flow.capacity import widest
 from selfinstruct.backends.pace import Pace
 from selfinstruct.backends.width import START, Width
-from selfinstruct.config import BackendConfig, widest
 from selfinstruct.errors import Fault, RateLimited, Refused
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request
 
 SOON = 0.0005

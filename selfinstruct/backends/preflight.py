@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
 
-from selfinstruct.backends.address import is_local
 from selfinstruct.backends.boundary import NotFound, Server, parsed
 from selfinstruct.errors import EndpointError, Transient, Unreachable
+from selfinstruct.inputs.config import is_local
 
 Get = Callable[[str], Awaitable[bytes]]
 """Fetches an address, absolute or below the server's; raises what `boundary` raises."""

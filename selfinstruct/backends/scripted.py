@@ -27,8 +27,8 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from pydantic import BaseModel, Field
 
 from selfinstruct.backends.base import Backend, Notice
-from selfinstruct.config import BackendConfig, build
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, SelfInstructError, Transient
+from selfinstruct.inputs.config import BackendConfig, build
 from selfinstruct.records import Completion, Record, Request
 
 Reply = Completion | str | Exception

@@ -22,9 +22,10 @@ import aiohttp
 
 from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.child import Child, child
+from selfinstruct.backends.flow.capacity import SEQUENCES
 from selfinstruct.backends.openai import at, open_openai
-from selfinstruct.config import SEQUENCES, BackendConfig
 from selfinstruct.errors import EndpointError
+from selfinstruct.inputs.config import BackendConfig
 
 PYTHON = "SELFINSTRUCT_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM."""

@@ -17,19 +17,18 @@ from pathlib import Path, PureWindowsPath
 from random import Random
 from typing import Any, NamedTuple, Self
 
-from selfinstruct.backends.address import is_local
 from selfinstruct.card import public
 from selfinstruct.card.markdown import Markdown, block, plain, render
-from selfinstruct.config import BackendConfig, RunConfig, Tree, dump
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, dump, is_local
+from selfinstruct.inputs.prices import cost, money, prices_of
+from selfinstruct.inputs.prompts import compile_texts
+from selfinstruct.inputs.resources import shipped
 from selfinstruct.languages import Languages, detect
-from selfinstruct.prices import cost, money, prices_of
-from selfinstruct.prompts import compile_texts
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.records import Sample
 from selfinstruct.replay import FILTERED_FROM
-from selfinstruct.resources import shipped
 from selfinstruct.runs import stored_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import summary

@@ -6,7 +6,7 @@ import re
 from pathlib import PureWindowsPath
 from typing import Any
 
-from selfinstruct.config import RunConfig, Tree, dump
+from selfinstruct.inputs.config import RunConfig, Tree, dump
 
 # A key of this name has a secret for its value, or says where one is.
 _SECRET = re.compile(r"(^|[_-])(api|auth|authorization|credentials?|headers?|keys?|passwords?|secrets?|token)([_-]|$)")

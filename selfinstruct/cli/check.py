@@ -12,7 +12,7 @@ from selfinstruct.text.display import json_line, one_line
 
 if TYPE_CHECKING:
     from selfinstruct.backends.base import Backend
-    from selfinstruct.config import BackendConfig
+    from selfinstruct.inputs.config import BackendConfig
 
 
 @click.command(
@@ -38,7 +38,7 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
     Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
     """
     from selfinstruct.cli import loop
-    from selfinstruct.config import BackendConfig, build, load
+    from selfinstruct.inputs.config import BackendConfig, build, load
 
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
@@ -62,7 +62,7 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
     import sys
 
     from selfinstruct.backends import open_backend
-    from selfinstruct.config import dialect_of
+    from selfinstruct.inputs.config import dialect_of
     from selfinstruct.records import Message, Request, Sampling
 
     sampling = Sampling(max_tokens=8, temperature=0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from selfinstruct.backends.flow.capacity import SLOTS
 from selfinstruct.budget import Cap, amount, caps_of
-from selfinstruct.config import SLOTS, BackendConfig, RunConfig
-from selfinstruct.prices import Price, price_of
-from selfinstruct.prices import told as told_cost
-from selfinstruct.prompts import compile_texts
+from selfinstruct.inputs.config import BackendConfig, RunConfig
+from selfinstruct.inputs.prices import Price, price_of
+from selfinstruct.inputs.prices import told as told_cost
+from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Pool, Recipe, Setting
 from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage

@@ -23,7 +23,7 @@ from selfinstruct.cli.settings import (
 from selfinstruct.text.display import one_line
 
 if TYPE_CHECKING:
-    from selfinstruct.config import BackendConfig, RunConfig, Tree
+    from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree
 
 RECIPE = "evol-instruct"
 SAYS_WHO = {"kind", "model", "base_url", "script"}

@@ -21,7 +21,7 @@ from selfinstruct.cli.settings import (
 )
 
 if TYPE_CHECKING:
-    from selfinstruct.config import RunConfig, Tree
+    from selfinstruct.inputs.config import RunConfig, Tree
 
 EPILOG = """\b
 Examples:
@@ -75,7 +75,7 @@ def generate(**given: Any) -> int:
 
 def default_name(tree: Tree) -> str:
     """A run's name when none is given: what is made, and by whom."""
-    from selfinstruct.config import RunConfig, build
+    from selfinstruct.inputs.config import RunConfig, build
 
     config: RunConfig = build(RunConfig, tree, where="configuration")
     model = Path(config.backend.model).name or (

@@ -96,7 +96,7 @@ def _kept(facts: dict[str, Any]) -> str:
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.budget import standings
     from selfinstruct.cli.survivors import Survivors
-    from selfinstruct.prices import cost, prices_of
+    from selfinstruct.inputs.prices import cost, prices_of
     from selfinstruct.runs import stored_config
     from selfinstruct.store.summary import summary
 
@@ -143,7 +143,7 @@ ENDED = {"interrupted": "interrupted", "exhausted": "stopped: nothing more can b
 def _told(facts: dict[str, Any]) -> str:
     from selfinstruct.budget import told as told_budget
     from selfinstruct.cli.survivors import told_judgements
-    from selfinstruct.prices import told
+    from selfinstruct.inputs.prices import told
 
     lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
              f"  recipe {facts['recipe']}, model {facts['model']}"

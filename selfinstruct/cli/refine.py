@@ -33,8 +33,8 @@ def filter(run: str, threshold: float | None, assignments: tuple[str, ...], into
     was dropped before stays without what would have followed from it.
     """
     from selfinstruct.cli.rejudging import rejudge
-    from selfinstruct.config import assignment, merge
     from selfinstruct.errors import ConfigError
+    from selfinstruct.inputs.config import assignment, merge
 
     tree = {} if threshold is None else {"filters": {"rouge": {"threshold": threshold}}}
     for text in assignments:

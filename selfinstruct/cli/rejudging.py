@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from selfinstruct.cli import loop
-from selfinstruct.config import RunConfig, dump
 from selfinstruct.errors import RunError
 from selfinstruct.exports.files import Written, export
 from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY
+from selfinstruct.inputs.config import RunConfig, dump
 from selfinstruct.recipes import task_stage
 from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
 from selfinstruct.runs import stored_config, write_config

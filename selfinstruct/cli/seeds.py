@@ -12,7 +12,7 @@ from selfinstruct.cli.options import as_json, examples
 from selfinstruct.text.display import json_line, visible
 
 if TYPE_CHECKING:
-    from selfinstruct.seeds import SeedReport
+    from selfinstruct.inputs.seeds import SeedReport
 
 NEAR = 0.7
 """ROUGE-L above which two seeds are called near-duplicates: what the pool would not take either."""
@@ -30,8 +30,8 @@ def seeds() -> None:
 @as_json
 def check(file: Path | None, as_json: bool) -> int:
     """Say what is in FILE (or in the seeds that ship) and what is wrong with it, line by line."""
-    from selfinstruct.resources import find
-    from selfinstruct.seeds import check_seeds
+    from selfinstruct.inputs.resources import find
+    from selfinstruct.inputs.seeds import check_seeds
 
     report = check_seeds(file or find("seeds/tasks.jsonl"), similar=near_duplicates)
     print(json_line(report.model_dump(mode="json")) if as_json else visible(_told(report), indent=""))

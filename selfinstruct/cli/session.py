@@ -16,12 +16,12 @@ from selfinstruct.backends import Backend, kinds, open_backend
 from selfinstruct.budget import exceeded, standings
 from selfinstruct.cli import loop
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
-from selfinstruct.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
-from selfinstruct.prices import known, prices_of
+from selfinstruct.inputs.config import RunConfig, Tree, build, dump, unknown_name
+from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
 from selfinstruct.store.ledger import Ledger

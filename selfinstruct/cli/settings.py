@@ -13,7 +13,7 @@ import click
 from selfinstruct.cli.options import LEDGER, folder_of, implied, output_dir
 
 if TYPE_CHECKING:
-    from selfinstruct.config import Tree
+    from selfinstruct.inputs.config import Tree
 
 SETTINGS_EPILOG = """
 Run it again to continue: what is in the ledger is never asked twice.
@@ -245,7 +245,7 @@ def _names(flag: str) -> list[str]:
 
 def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) -> Tree:
     """The tree that the person gave: file, then environment and flags, then `--set`."""
-    from selfinstruct.config import assignment, load, merge
+    from selfinstruct.inputs.config import assignment, load, merge
 
     tree = merge(load(given.config_file) if given.config_file else {}, tree_of_flags(settings, flags))
     for text in given.assignments:
@@ -260,7 +260,7 @@ def tree_of(settings: Iterable[Setting], given: Given, flags: dict[str, Any]) ->
 
 def tree_of_flags(settings: Iterable[Setting], flags: dict[str, Any]) -> Tree:
     """The tree of the flags that were given."""
-    from selfinstruct.config import merge
+    from selfinstruct.inputs.config import merge
 
     tree: Tree = {}
     for setting in settings:

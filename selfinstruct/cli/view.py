@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from selfinstruct.budget import Cap, standings
 from selfinstruct.cli.evolve import RECIPE as EVOLUTION
 from selfinstruct.cli.survivors import Survivors, told_rounds
-from selfinstruct.config import RunConfig
 from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
-from selfinstruct.prices import cost, prices_of, told
+from selfinstruct.inputs.config import RunConfig
+from selfinstruct.inputs.prices import cost, prices_of, told
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.summary import summary
 from selfinstruct.text.display import duration, json_line, one_line

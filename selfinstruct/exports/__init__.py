@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import cast
 
 from selfinstruct.exports.base import Export
-from selfinstruct.plugins import Registry
+from selfinstruct.inputs.plugins import Registry
 
 EXPORTS = Registry(
     "format",

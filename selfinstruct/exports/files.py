@@ -9,12 +9,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
-from selfinstruct.config import ExportConfig
 from selfinstruct.errors import RunError
 from selfinstruct.exports import open_export
 from selfinstruct.exports.base import Export, Fields, Setting
 from selfinstruct.exports.selection import Selection
 from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
+from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, Sample
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.writing import Writer, open_writer, staged

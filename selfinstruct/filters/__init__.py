@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from selfinstruct.config import build
 from selfinstruct.filters.base import Filter
-from selfinstruct.plugins import Registry
+from selfinstruct.inputs.config import build
+from selfinstruct.inputs.plugins import Registry
 
 FILTERS = Registry(
     "filter",

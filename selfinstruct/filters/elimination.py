@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from selfinstruct.config import Section, Words
+from selfinstruct.inputs.config import Section, Words
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text.words import unicode_tokens
 

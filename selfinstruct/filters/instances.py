@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from selfinstruct.config import Section
+from selfinstruct.inputs.config import Section
 from selfinstruct.records import Draft, Instance, InstanceDrop, Reason, Sample, Verdict
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfinstruct.config import Section
 from selfinstruct.filters.rouge_index import RougeIndex
+from selfinstruct.inputs.config import Section
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text.packed import Packed
 from selfinstruct.text.words import TOKENIZERS

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfinstruct.config import Section
+from selfinstruct.inputs.config import Section
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text.words import unicode_tokens
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from selfinstruct.config import RecipeConfig, build
-from selfinstruct.plugins import Registry
+from selfinstruct.inputs.config import RecipeConfig, build
+from selfinstruct.inputs.plugins import Registry
 from selfinstruct.recipes.base import Recipe, RecipeModule, RecipeOptions, Setting
 
 RECIPES = Registry(

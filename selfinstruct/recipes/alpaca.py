@@ -18,8 +18,9 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue
 
 from selfinstruct import parse
-from selfinstruct.config import Section
 from selfinstruct.filters.validity import ALPACA_WORDS
+from selfinstruct.inputs.config import Section
+from selfinstruct.inputs.seeds import require_enough
 from selfinstruct.recipes.base import (
     DemonstrationOptions,
     Pool,
@@ -44,7 +45,6 @@ from selfinstruct.records import (
     Sample,
     Seed,
 )
-from selfinstruct.seeds import require_enough
 
 STAGES = ("tasks",)
 TARGET = 30

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 from pydantic import JsonValue, model_validator
 
-from selfinstruct.config import Dialect, RunConfig, Section
 from selfinstruct.errors import Refused
-from selfinstruct.prompts import Prompt
+from selfinstruct.inputs.config import Dialect, RunConfig, Section
+from selfinstruct.inputs.prompts import Prompt
 from selfinstruct.records import (
     Completion,
     Draft,

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from selfinstruct import parse
-from selfinstruct.config import Section, Words, merge
 from selfinstruct.errors import PromptError, Refused
-from selfinstruct.prompts import Prompt, require_given
+from selfinstruct.inputs.config import Section, Words, merge
+from selfinstruct.inputs.prompts import Prompt, require_given
 from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, flawed, object_schema
 from selfinstruct.records import (
     Completion,

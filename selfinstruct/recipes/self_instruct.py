@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue
 
 from selfinstruct import parse
-from selfinstruct.config import Section
+from selfinstruct.inputs.config import Section
+from selfinstruct.inputs.seeds import require_enough
 from selfinstruct.recipes.base import (
     DemonstrationOptions,
     Pool,
@@ -31,7 +32,6 @@ from selfinstruct.recipes.base import (
     with_fewer,
 )
 from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered, Seed
-from selfinstruct.seeds import require_enough
 
 STAGES = ("instructions", "instances")
 TARGET = 30

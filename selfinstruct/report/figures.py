@@ -15,9 +15,9 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from selfinstruct.config import RunConfig
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.prices import Prices, cost, prices_of
+from selfinstruct.inputs.config import RunConfig
+from selfinstruct.inputs.prices import Prices, cost, prices_of
 from selfinstruct.recipes import task_stage
 from selfinstruct.report.words import first_words, is_english, verb_and_noun
 from selfinstruct.runs import stored_config

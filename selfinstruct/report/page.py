@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from selfinstruct.prices import told as money
+from selfinstruct.inputs.prices import told as money
 from selfinstruct.report.figures import BINS, BUCKETS, Figures, figures
 from selfinstruct.report.rows import Packed, pack
 from selfinstruct.store.ledger import Ledger

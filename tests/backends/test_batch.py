@@ -24,8 +24,8 @@ from selfinstruct.backends.batch_files import Batch, Journal, State
 from selfinstruct.backends.boundary import Server
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.retry import ask
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, RunError, Transient
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Message, Request, Sampling
 from tests import server as say
 from tests.batch_server import BatchServer, Fate, Job, Late, Lost

@@ -17,8 +17,8 @@ from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.pace import CREDIT, Pace, limits_of, seconds_of
 from selfinstruct.backends.retry import ask
 from selfinstruct.backends.width import START, Width
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import RateLimited
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request, Sampling
 from tests.backends.clock import Clock
 

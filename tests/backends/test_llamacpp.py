@@ -12,8 +12,8 @@ import pytest
 
 from selfinstruct.backends import open_backend
 from selfinstruct.backends.llamacpp import PIP_ENGINE, PIP_WEIGHTS, default_weights
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Refused, Transient
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Message, Request, Sampling
 
 SMALL = BackendConfig(kind="llamacpp", concurrency=2, context=256)

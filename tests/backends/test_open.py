@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from selfinstruct import backends, plugins
+from selfinstruct import backends
 from selfinstruct.backends import kinds, open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs import plugins
+from selfinstruct.inputs.config import BackendConfig
 
 
 @asynccontextmanager

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.backends.address import is_local
 from selfinstruct.backends.openai import HOSTED, body_of, servers_of
 from selfinstruct.backends.preflight import served_models
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
+from selfinstruct.inputs.config import BackendConfig, is_local
 from selfinstruct.records import Completion, Message, Request, Sampling
 from tests import server as say
 from tests.server import ModelServer, Reply

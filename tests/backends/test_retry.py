@@ -15,8 +15,8 @@ from selfinstruct.backends.circuit import PATIENCE, PROBES, TRIP
 from selfinstruct.backends.fleet import Fleet
 from selfinstruct.backends.retry import ask
 from selfinstruct.backends.scripted import Reply, ScriptedBackend
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, Transient
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request
 from tests.backends.clock import Clock
 

@@ -9,8 +9,8 @@ import pytest
 
 from selfinstruct.backends import open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Message, Request
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from selfinstruct.backends import open_backend
 from selfinstruct.backends.base import Several
-from selfinstruct.config import BackendConfig, build
 from selfinstruct.errors import EndpointError
+from selfinstruct.inputs.config import BackendConfig, build
 from tests.processes import command, model_server
 from tests.runs import written_seeds
 from tests.server import ModelServer

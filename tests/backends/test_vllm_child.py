@@ -19,8 +19,8 @@ import pytest
 
 from selfinstruct.backends import open_backend
 from selfinstruct.backends.vllm import LOG, PYTHON, arguments
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request
 from tests.server import ModelServer
 

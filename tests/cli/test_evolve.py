@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.config import RecipeConfig
+from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.runs import source
 from tests.cli.conftest import Say
 from tests.cli.playing import INSTRUCTIONS, Said, answers, write

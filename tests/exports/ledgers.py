@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.config import ExportConfig, RunConfig, dump
 from selfinstruct.exports.files import Written, export
+from selfinstruct.inputs.config import ExportConfig, RunConfig, dump
 from selfinstruct.records import Draft, Instance, Job, Outcome, Sample, Seed, Verdict
 from selfinstruct.store.ledger import Ledger
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct.config import ExportConfig
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.exports import alpaca
 from selfinstruct.exports.base import Fields, Setting
 from selfinstruct.exports.files import export
+from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import Ledger
 from tests.exports.ledgers import STAGE, exported, ledger_of, lines, task

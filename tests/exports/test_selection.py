@@ -58,7 +58,7 @@ def test_rounds_and_their_parents_are_chosen_each_once_sources_first(
 
 def test_a_source_row_without_an_output_is_counted_and_named(run: Path) -> None:
     told: list[str] = []
-    from selfinstruct.config import ExportConfig
+    from selfinstruct.inputs.config import ExportConfig
 
     with Ledger.open(run) as ledger:
         [written] = export(ledger, STAGE, ["evol"], run / "export", ExportConfig(rounds=(0,)), notice=told.append)

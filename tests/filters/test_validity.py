@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.config import RunConfig
 from selfinstruct.errors import ConfigError
 from selfinstruct.filters import open_filter, resolve
 from selfinstruct.filters.validity import ALPACA_WORDS, SELF_INSTRUCT_WORDS
+from selfinstruct.inputs.config import RunConfig
 from selfinstruct.records import Draft, Reason, Seed
 from selfinstruct.runs import resolve as resolve_run
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from selfinstruct.config import RunConfig, build, merge
 from selfinstruct.errors import Refused
+from selfinstruct.inputs.config import RunConfig, build, merge
 from selfinstruct.recipes import evol_instruct
 from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
 from selfinstruct.runs import RunState, prompts_of, resolve

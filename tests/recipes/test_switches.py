@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.recipes import alpaca, module_of, self_instruct
 from tests.recipes.playing import Answers, evolution, first, instances, kept, planned, reasons, settled, state_of
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.config import RunConfig, build
+from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Sample, Verdict
 from selfinstruct.runs import begin, read
 from selfinstruct.store.ledger import Ledger

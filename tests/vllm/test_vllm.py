@@ -24,8 +24,8 @@ import pytest_asyncio
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.vllm import LOG, PYTHON
-from selfinstruct.config import BackendConfig
 from selfinstruct.errors import EndpointError, Refused
+from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Message, Request, Sampling
 from selfinstruct.store.ledger import Ledger
 from tests.vllm import install

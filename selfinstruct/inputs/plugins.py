@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
-from selfinstruct.config import unknown_name
+from selfinstruct.inputs.config import unknown_name
 
 
 class Registry(NamedTuple):

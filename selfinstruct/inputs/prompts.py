@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfinstruct import resources
-from selfinstruct.config import Dialect, build, unknown_name
 from selfinstruct.errors import ConfigError, PromptError
+from selfinstruct.inputs import resources
+from selfinstruct.inputs.config import Dialect, build, unknown_name
+from selfinstruct.inputs.resources import find, shipped
 from selfinstruct.records import Message, Record, Rendered
-from selfinstruct.resources import find, shipped
 
 if TYPE_CHECKING:
     from jinja2 import Template

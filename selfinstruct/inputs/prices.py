@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple, Protocol
 
-from selfinstruct.config import BackendConfig, RunConfig, judge_of
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.config import BackendConfig, RunConfig, judge_of
 from selfinstruct.records import Role
 
 HOSTED = "https://api.openai.com/v1"

@@ -10,11 +10,13 @@ holds them, the merging, and the one place that turns a validation error into a 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -198,17 +200,6 @@ class RunConfig(Section):
         return self
 
 
-SLOTS = {"llamacpp": 4, "scripted": 8}
-"""Requests in flight, from the first to the last, with a backend that answers so many at once and no more."""
-SEQUENCES = 256
-"""Requests that a vLLM server which we start has at once, when nothing is said (its own default)."""
-ORDERED = 64
-"""Requests in flight that the window of an ordered run is meant for, where nothing is said."""
-BATCH = 20_000
-"""Requests in flight at most with `batch`, where nothing is said: each job that waits takes some 25 kB of memory."""
-MOST = 1024
-"""Requests in flight at most, where their number finds itself and nothing is said."""
-
 MAY_CHANGE = frozenset({
     "n", "formats", "export", "patience", "budget",
     *(f"{who}.{key}" for who in ("backend", "judge") for key in (
@@ -245,12 +236,6 @@ def judge_of(config: RunConfig) -> BackendConfig | None:
     if judge.kind == "vllm" and not judge.base_url:
         raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")
     return judge
-
-
-def widest(config: BackendConfig) -> tuple[int, bool]:
-    """How many requests may be in flight, and whether so many are from the first to the last."""
-    most = BATCH if config.batch else SLOTS.get(config.kind, MOST)
-    return config.concurrency or most, config.batch or config.kind in SLOTS
 
 
 def dialect_of(kind: str, model: str) -> Dialect:
@@ -366,3 +351,12 @@ def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     known = list(getattr(table, "model_fields", {}))
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f" (known: {', '.join(known)})"
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is this machine or its private network, where no proxy of the environment stands between."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local"))

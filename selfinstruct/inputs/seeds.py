@@ -23,10 +23,10 @@ from math import isnan
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from selfinstruct.conversations import Odd, Reader, first_exchange
 from selfinstruct.errors import SourceError
+from selfinstruct.inputs.chats import Odd, Reader, first_exchange
+from selfinstruct.inputs.rows import OnBad, Row, kind_of, read_rows
 from selfinstruct.records import Instance, Record, Seed
-from selfinstruct.rows import OnBad, Row, kind_of, read_rows
 from selfinstruct.text.words import encodable
 
 Severity = Literal["error", "warning"]

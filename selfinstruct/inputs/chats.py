@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isnan
 from typing import Any, NamedTuple
 
-from selfinstruct.rows import Row, kind_of
+from selfinstruct.inputs.rows import Row, kind_of
 
 Fields = Mapping[str, Any]
 

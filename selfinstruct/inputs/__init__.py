@@ -1,0 +1,1 @@
+"""What a run is told: settings, prompts, prices, and rows of any file as tasks."""
