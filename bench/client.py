@@ -18,9 +18,9 @@ import aiohttp
 from simulated import simulated
 
 from selfinstruct.backends import open_backend
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.openai import body_of
-from selfinstruct.backends.retry import ask
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.retry import ask
+from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.errors import Fault
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request, Sampling

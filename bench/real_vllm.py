@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.backends.vllm import LOG, PYTHON
+from selfinstruct.backends.local.vllm import LOG, PYTHON
 from selfinstruct.inputs.config import BackendConfig
 
 GENERATED = "vllm:generation_tokens_total"

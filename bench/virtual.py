@@ -25,7 +25,7 @@ from tables import row, spread, table
 from work import Done, drive, self_instruct
 
 from selfinstruct.backends.base import Left, Limits
-from selfinstruct.backends.fleet import Fleet
+from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.errors import RateLimited
 from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Request

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.backends.openai import body_of
+from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.cli.session import seldom_collected
 from selfinstruct.engine import Answered, Engine, Event
 from selfinstruct.inputs.config import RunConfig, Tree, build

@@ -33,8 +33,8 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from selfinstruct.backends.base import Backend
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.retry import Complete, ask
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.retry import Complete, ask
 from selfinstruct.budget import Purse, What
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.inputs.config import RunConfig

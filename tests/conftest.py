@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from selfinstruct.backends import batch, batch_api, pauses
+from selfinstruct.backends.flow import pauses
+from selfinstruct.backends.openai import batch_api
+from selfinstruct.backends.openai import gathered as batch
 from tests.server import ModelServer
 
 # A machine that has other work too is slow; the strategies are not.

@@ -101,7 +101,7 @@ def test_no_import_goes_round() -> None:
     assert standing == {}, f"a cycle among {sorted(standing)}"
 
 
-A_PROGRAM_OF_ITS_OWN = "selfinstruct.backends.llamacpp_server"
+A_PROGRAM_OF_ITS_OWN = "selfinstruct.backends.local.llamacpp_server"
 """Started as a child process; it tells its parent its address on standard output."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.backends import batch
+from selfinstruct.backends.openai import gathered as batch
 from selfinstruct.store.ledger import Ledger
 from tests.batch_server import BatchServer, Fate
 from tests.cli.playing import Said

@@ -23,10 +23,10 @@ BACKENDS = Registry(
     "backend",
     "selfinstruct.backends",
     {
-        "llamacpp": "selfinstruct.backends.llamacpp:open_llamacpp",
-        "openai": "selfinstruct.backends.openai:open_openai",
+        "llamacpp": "selfinstruct.backends.local.llamacpp:open_llamacpp",
+        "openai": "selfinstruct.backends.openai.live:open_openai",
         "scripted": "selfinstruct.backends.scripted:open_scripted",
-        "vllm": "selfinstruct.backends.vllm:open_vllm",
+        "vllm": "selfinstruct.backends.local.vllm:open_vllm",
     },
 )
 

@@ -107,3 +107,7 @@ class Opener(Protocol):
     def __call__(
         self, config: BackendConfig, *, folder: Path | None, notice: Notice
     ) -> AbstractAsyncContextManager[Backend]: ...
+
+
+LONGEST_WAIT = 15 * 60.0
+"""Seconds: a server that asks for a longer pause has, for this run, said no."""

@@ -18,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from selfinstruct.backends import Backend, batch, batch_api, open_backend
-from selfinstruct.backends.batch import BatchBackend, answer_in
-from selfinstruct.backends.batch_files import Batch, Journal, State
-from selfinstruct.backends.boundary import Server
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.retry import ask
+from selfinstruct.backends import Backend, open_backend
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.retry import ask
+from selfinstruct.backends.openai import batch_api
+from selfinstruct.backends.openai import gathered as batch
+from selfinstruct.backends.openai.batch_files import Batch, Journal, State
+from selfinstruct.backends.openai.gathered import BatchBackend, answer_in
+from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Message, Request, Sampling

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from selfinstruct.backends.boundary import BODY_KEPT, NotFound, Server, error_of, payload_of, read_error, retry_after
-from selfinstruct.backends.openai import MOST_TOKENS, completion_of
+from selfinstruct.backends.openai.boundary import BODY_KEPT, NotFound, error_of, payload_of, read_error
+from selfinstruct.backends.openai.headers import retry_after
+from selfinstruct.backends.openai.server import Server
+from selfinstruct.backends.openai.wire import MOST_TOKENS, completion_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, SelfInstructError, Transient
 
 HERE = Server("http://host/v1", "MY_KEY", "sk-secret")

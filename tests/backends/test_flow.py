@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.backends import pauses
 from selfinstruct.backends.base import Left, Limits, Queue
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.pace import CREDIT, Pace, limits_of, seconds_of
-from selfinstruct.backends.retry import ask
-from selfinstruct.backends.width import START, Width
+from selfinstruct.backends.flow import pauses
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.pace import CREDIT, Pace
+from selfinstruct.backends.flow.retry import ask
+from selfinstruct.backends.flow.width import START, Width
+from selfinstruct.backends.openai.headers import limits_of, seconds_of
 from selfinstruct.errors import RateLimited
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request, Sampling

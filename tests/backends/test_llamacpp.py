@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selfinstruct.backends import open_backend
-from selfinstruct.backends.llamacpp import PIP_ENGINE, PIP_WEIGHTS, default_weights
+from selfinstruct.backends.local.llamacpp import PIP_ENGINE, PIP_WEIGHTS, default_weights
 from selfinstruct.errors import EndpointError, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Message, Request, Sampling

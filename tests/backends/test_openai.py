@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.backends.openai import HOSTED, body_of, servers_of
-from selfinstruct.backends.preflight import served_models
+from selfinstruct.backends.openai.preflight import served_models
+from selfinstruct.backends.openai.server import HOSTED, servers_of
+from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig, is_local
 from selfinstruct.records import Completion, Message, Request, Sampling
@@ -132,7 +133,7 @@ async def test_a_body_cut_off_before_its_json_ends_is_told_with_what_came(server
 
 
 async def test_an_answer_without_an_end_is_not_read_to_it(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfinstruct.backends.openai.LONGEST_BODY", 10_000)
+    monkeypatch.setattr("selfinstruct.backends.openai.live.LONGEST_BODY", 10_000)
     server.then(say.status(200, b" " * 20_000))
     with pytest.raises(Transient, match="more than 10,000 bytes") as caught:
         await asked(server)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.backends import pauses
 from selfinstruct.backends.base import Several
-from selfinstruct.backends.circuit import PATIENCE, PROBES, TRIP
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.retry import ask
+from selfinstruct.backends.flow import pauses
+from selfinstruct.backends.flow.circuit import PATIENCE, PROBES, TRIP
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.retry import ask
 from selfinstruct.backends.scripted import Reply, ScriptedBackend
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig

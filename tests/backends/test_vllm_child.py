@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct.backends import open_backend
-from selfinstruct.backends.vllm import LOG, PYTHON, arguments
+from selfinstruct.backends.local.vllm import LOG, PYTHON, arguments
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from selfinstruct.backends import batch, batch_api
+from selfinstruct.backends.openai import batch_api
+from selfinstruct.backends.openai import gathered as batch
 from selfinstruct.store.ledger import Ledger
 from tests.batch_server import BatchServer
 from tests.crash.forks import Forked, performed

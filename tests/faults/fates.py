@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.backends.openai import body_of
+from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.records import Request
 from selfinstruct.store.ledger import Ledger
 from tests.server import Body, ModelServer, Reply, dropped, error, hang, status, text, trickle, truncated

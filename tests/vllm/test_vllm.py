@@ -23,7 +23,7 @@ import pytest
 import pytest_asyncio
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.backends.vllm import LOG, PYTHON
+from selfinstruct.backends.local.vllm import LOG, PYTHON
 from selfinstruct.errors import EndpointError, Refused
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Message, Request, Sampling

@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from selfinstruct.backends.base import Backend, Several, Telling
-from selfinstruct.backends.circuit import PATIENCE, Circuit
 from selfinstruct.backends.flow.capacity import widest
-from selfinstruct.backends.pace import Pace
-from selfinstruct.backends.width import START, Width
+from selfinstruct.backends.flow.circuit import PATIENCE, Circuit
+from selfinstruct.backends.flow.pace import Pace
+from selfinstruct.backends.flow.width import START, Width
 from selfinstruct.errors import Fault, RateLimited, Refused
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from selfinstruct.backends.pauses import doubled
+from selfinstruct.backends.flow.pauses import doubled
 from selfinstruct.errors import Fault
 
 TRIP = 5

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
 
-from selfinstruct.backends.boundary import NotFound, Server, parsed
+from selfinstruct.backends.openai.boundary import NotFound, parsed
+from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Transient, Unreachable
 from selfinstruct.inputs.config import is_local
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from selfinstruct.backends.base import Notice
-from selfinstruct.backends.boundary import Said
+from selfinstruct.backends.openai.boundary import Said
 
 _NEVER_DROPPED = {"model", "prompt", "messages"}
 _RENAMED = {"max_tokens": "max_completion_tokens"}

@@ -21,9 +21,9 @@ from pathlib import Path
 import aiohttp
 
 from selfinstruct.backends.base import Backend, Notice
-from selfinstruct.backends.child import Child, child
 from selfinstruct.backends.flow.capacity import SEQUENCES
-from selfinstruct.backends.openai import at, open_openai
+from selfinstruct.backends.local.child import Child, child
+from selfinstruct.backends.openai.live import at, open_openai
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
 

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from selfinstruct.backends.base import Backend, Notice
-from selfinstruct.backends.child import Child, child
 from selfinstruct.backends.flow.capacity import SLOTS
+from selfinstruct.backends.local.child import Child, child
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
 
@@ -43,7 +43,7 @@ async def open_llamacpp(
     Raises:
         EndpointError: the engine, the weights or the file is missing, or it does not load.
     """
-    from selfinstruct.backends.openai import at, open_openai
+    from selfinstruct.backends.openai.live import at, open_openai
 
     weights = _weights(config.model)
     if importlib.util.find_spec("xllamacpp") is None:

@@ -26,7 +26,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from selfinstruct.backends.boundary import object_of, parsed
+from selfinstruct.backends.openai.boundary import object_of, parsed
 from selfinstruct.errors import RunError
 from selfinstruct.records import Record
 

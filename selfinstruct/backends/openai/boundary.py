@@ -11,38 +11,21 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import aiohttp
 import httpx2
 import openai
 
+from selfinstruct.backends.base import LONGEST_WAIT
+from selfinstruct.backends.openai.headers import retry_after
+from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, SelfInstructError, Transient
 
 BODY_KEPT = 2_000
 """Characters of a server's words that are kept with a fault."""
-LONGEST_WAIT = 15 * 60.0
-"""Seconds: a server that asks for a longer pause has, for this run, said no."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server as messages speak of it."""
-
-    url: str
-    key_env: str
-    """Name of the environment variable that the key is looked up in."""
-    key: str = field(default="", repr=False)
-    """The key itself; "" when there is none."""
-
-    def clean(self, text: str) -> str:
-        """The text without the key: some servers repeat it in their refusals."""
-        return text.replace(self.key, "[key]") if self.key else text
 
 
 class NotFound(SelfInstructError):
@@ -169,27 +152,6 @@ def broken_connection(error: BaseException, server: Server) -> Transient:
             if isinstance(cause, types):
                 return Transient(kind, _one_line(f"{server.url}: {what}{_reason(cause)}"))
     return Transient("connection", _one_line(f"{server.url}: {causes[-1]!r}"))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait for, from a number of seconds or an HTTP date; None when it does not say."""
-    text = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - _server_time(headers))
-    except ValueError:
-        return None
-
-
-def _server_time(headers: Mapping[str, str]) -> float:
-    """The server's own clock, by which its dates go; ours, which may have been set back, where it does not tell."""
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except ValueError:
-        return time.time()
 
 
 # Codes and wordings of the servers people use: OpenAI, Azure, vLLM, llama.cpp, SGLang, TGI, OpenRouter, Mistral,

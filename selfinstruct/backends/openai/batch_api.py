@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 import httpx2
 
 from selfinstruct.backends.base import Backend, Notice
-from selfinstruct.backends.batch import BatchBackend, TooLarge
-from selfinstruct.backends.batch_files import FOLDER, Batch, Journal, whole
-from selfinstruct.backends.boundary import NotFound, Server, boundary, object_of, payload_of
-from selfinstruct.backends.openai import client_of, servers_of
+from selfinstruct.backends.openai.batch_files import FOLDER, Batch, Journal, whole
+from selfinstruct.backends.openai.boundary import NotFound, boundary, object_of, payload_of
+from selfinstruct.backends.openai.gathered import BatchBackend, TooLarge
+from selfinstruct.backends.openai.server import Server, client_of, servers_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
 

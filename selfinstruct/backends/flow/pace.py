@@ -15,16 +15,11 @@ And a server that says Retry-After hears nothing before.
 from __future__ import annotations
 
 import math
-import re
-import time
 from collections import deque
-from collections.abc import Mapping
-from datetime import datetime
 from itertools import takewhile
 
-from selfinstruct.backends.base import Left, Limits
-from selfinstruct.backends.boundary import LONGEST_WAIT
-from selfinstruct.backends.pauses import doubled
+from selfinstruct.backends.base import LONGEST_WAIT, Left, Limits
+from selfinstruct.backends.flow.pauses import doubled
 
 MARGIN = 0.97
 """Share of what was taken that is asked for afterwards."""
@@ -334,51 +329,3 @@ def _grain(now: float) -> float:
 
 
 # -- headers ----------------------------------------------------------------------------------------------------------
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-Names = tuple[tuple[str, str, str], ...]
-"""What servers call what remains, when it is reset, and the most that there is."""
-_REQUESTS, _TOKENS = (
-    tuple((name.format("remaining"), name.format("reset"), name.format("limit")) for name in names)
-    for names in (
-        ("x-ratelimit-{}-requests", "anthropic-ratelimit-requests-{}", "x-ratelimit-{}", "ratelimit-{}"),
-        ("x-ratelimit-{}-tokens", "anthropic-ratelimit-tokens-{}"),
-    )
-)
-
-
-def limits_of(headers: Mapping[str, str]) -> Limits | None:
-    """What the headers say is left, in the dialects of OpenAI, Anthropic and the IETF draft; None when they do not."""
-    requests, tokens = _left(headers, _REQUESTS), _left(headers, _TOKENS)
-    return None if requests is None and tokens is None else Limits(requests, tokens)
-
-
-def _left(headers: Mapping[str, str], names: Names) -> Left | None:
-    for remaining, reset, most in names:
-        if remaining in headers and reset in headers:
-            try:
-                left = Left(float(headers[remaining]), seconds_of(headers[reset]), float(headers.get(most, 0)))
-            except (ValueError, OverflowError):
-                continue
-            if all(0 <= number < math.inf for number in left):
-                return left
-    return None
-
-
-def seconds_of(text: str, *, now: float | None = None) -> float:
-    """Seconds from `6m0s`, `20ms`, `1.5`, an instant in seconds or milliseconds since 1970, or an ISO date.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    now = time.time() if now is None else now
-    if parts := _DURATION.findall(text):
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    try:
-        value = float(text)
-    except ValueError:
-        return max(0.0, datetime.fromisoformat(text).timestamp() - now)
-    if value > 1e11:
-        value /= 1000
-    return max(0.0, value - now) if value > 1e9 else value

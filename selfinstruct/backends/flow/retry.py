@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from selfinstruct.backends.fleet import Fleet
-from selfinstruct.backends.pauses import doubled
+from selfinstruct.backends.flow.fleet import Fleet
+from selfinstruct.backends.flow.pauses import doubled
 from selfinstruct.errors import Fault, RateLimited, Transient
 from selfinstruct.records import Completion, Request
 
