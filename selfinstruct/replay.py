@@ -13,13 +13,11 @@ from typing import Any
 from selfinstruct.engine import Asking, Roles
 from selfinstruct.errors import Fault, RunError
 from selfinstruct.inputs.config import RunConfig, build, dump, merge
+from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
-from selfinstruct.runs import RunState, resolve, stored_config
+from selfinstruct.runs import RunState, resolve
 from selfinstruct.store.keys import answer_key, canonical
-from selfinstruct.store.ledger import Event, Ledger, PlannedJob, StoredDraft
-
-FILTERED_FROM = "filtered_from"
-"""Fact of a ledger whose drafts were judged again: the run that it was copied from."""
+from selfinstruct.store.ledger import FILTERED_FROM, Event, Ledger, PlannedJob, StoredDraft
 
 
 class Unanswered(Exception):

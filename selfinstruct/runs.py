@@ -25,7 +25,6 @@ from selfinstruct.inputs.config import (
     Dialect,
     RecipeConfig,
     RunConfig,
-    Tree,
     build,
     dialect_of,
     differences,
@@ -38,7 +37,9 @@ from selfinstruct.inputs.resources import find
 from selfinstruct.inputs.rows import OnBad
 from selfinstruct.inputs.seeds import load_seeds
 from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
-from selfinstruct.recipes.base import Pool, Setting
+from selfinstruct.recipes.base import Setting
+from selfinstruct.recipes.configured import stored_config
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import SEED_STAGE, Draft, Job, Outcome, Reason, Sample, Seed, Verdict
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger, number_jobs
@@ -232,21 +233,6 @@ def write_config(folder: Path, config: RunConfig) -> None:
         (folder / "config.toml").write_text(head + tomli_w.dumps(dump(config)), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder / 'config.toml'}: {error.strerror}") from None
-
-
-def stored_config(ledger: Ledger) -> RunConfig:
-    """The configuration that a run was begun with, with its present target."""
-    tree = json.loads(ledger.fact("config") or "{}")
-    begun = {**tree, "recipe": _as_begun(tree.get("recipe", {})), "n": ledger.target()}
-    return build(RunConfig, begun, where=str(ledger.path))
-
-
-def _as_begun(recipe: Tree) -> Tree:
-    """A stored recipe with the switches off that it does not name: the version which began the run had none of them,
-    and named all that it had."""
-    if not recipe.get("switches"):
-        return recipe
-    return {**recipe, "switches": {**module_of(recipe["name"]).Options.all_off(), **recipe["switches"]}}
 
 
 def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:

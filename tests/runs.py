@@ -21,9 +21,10 @@ from selfinstruct.engine import Ended, Engine, Event
 from selfinstruct.exports.files import export
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.recipes import task_stage
+from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Request
 from selfinstruct.replay import Verifier
-from selfinstruct.runs import RunState, begin, read, stored_config
+from selfinstruct.runs import RunState, begin, read
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.migrations import TALLIES

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct import parse
+from selfinstruct.recipes import reading as parse
 from selfinstruct.records import Instance, Reason
 
 laws = settings(deadline=None, max_examples=200)

@@ -14,9 +14,10 @@ from selfinstruct.cli.rejudging import rejudge, verified
 from selfinstruct.cli.session import Session
 from selfinstruct.engine import Roles
 from selfinstruct.errors import ConfigError, RunError, Transient
+from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft
 from selfinstruct.replay import perform
-from selfinstruct.runs import RunState, stored_config
+from selfinstruct.runs import RunState
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, differences
 from tests.test_engine import triples

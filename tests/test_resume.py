@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct.runs import RunState, stored_config
+from selfinstruct.recipes.configured import stored_config
+from selfinstruct.runs import RunState
 from selfinstruct.store import ledger as ledger_module
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, answering

@@ -27,10 +27,9 @@ from selfinstruct.inputs.resources import shipped
 from selfinstruct.languages import Languages, detect
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
+from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Sample
-from selfinstruct.replay import FILTERED_FROM
-from selfinstruct.runs import stored_config
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.summary import summary
 from selfinstruct.text.display import one_line
 

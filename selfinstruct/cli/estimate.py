@@ -11,7 +11,8 @@ from selfinstruct.inputs.prices import Price, price_of
 from selfinstruct.inputs.prices import told as told_cost
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
-from selfinstruct.recipes.base import Pool, Recipe, Setting
+from selfinstruct.recipes.base import Recipe, Setting
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
 from selfinstruct.runs import Told
 from selfinstruct.text.display import duration, visible

@@ -128,7 +128,7 @@ def default_name(source: str) -> str:
 
 
 def _stored(folder: Path) -> RunConfig:
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.ledger import Ledger
 
     with Ledger.open(folder) as ledger:

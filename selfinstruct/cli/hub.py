@@ -54,7 +54,7 @@ def card(
     from selfinstruct.card import card as tell
     from selfinstruct.exports import open_export
     from selfinstruct.exports.files import SPLITS
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.ledger import Ledger
     from selfinstruct.writing import replacing
 
@@ -145,7 +145,7 @@ def _data(ledger: Ledger, formats: Sequence[str], folder: Path) -> dict[str, Pat
     """Each format by the names of its files on the Hub, exported as the run's table `[export]` says, as Parquet."""
     from selfinstruct.exports.files import export
     from selfinstruct.recipes import task_stage
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
 
     config = stored_config(ledger)
     options = config.export.model_copy(update={"file_type": "parquet", "shard_rows": ROWS_PER_FILE})

@@ -67,7 +67,7 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.recipes import task_stage
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.summary import kept
 
     config = stored_config(ledger)
@@ -97,7 +97,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.budget import standings
     from selfinstruct.cli.survivors import Survivors
     from selfinstruct.inputs.prices import cost, prices_of
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.summary import summary
 
     config = stored_config(ledger)
@@ -238,7 +238,7 @@ def show(
 def _latest(ledger: Ledger, number: int) -> tuple[str, ...]:
     """The ids of the latest tasks, in order."""
     from selfinstruct.recipes import task_stage
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
 
     last = task_stage(stored_config(ledger).recipe.name)
     rows = ledger.query("SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number)

@@ -84,7 +84,7 @@ def export(
     from selfinstruct.exports.files import export as write
     from selfinstruct.inputs.config import ExportConfig, build, dump, merge
     from selfinstruct.recipes import task_stage
-    from selfinstruct.runs import stored_config
+    from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.ledger import Ledger
 
     folder = existing(run, output_dir)

@@ -17,9 +17,10 @@ from selfinstruct.exports.files import Written, export
 from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.inputs.config import RunConfig, dump
 from selfinstruct.recipes import task_stage
-from selfinstruct.replay import FILTERED_FROM, Verifier, judge_again, other_settings
-from selfinstruct.runs import stored_config, write_config
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.recipes.configured import stored_config
+from selfinstruct.replay import Verifier, judge_again, other_settings
+from selfinstruct.runs import write_config
+from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 
 SHOWN = 20
 """Differences printed by `verify`; more are counted."""

@@ -22,9 +22,8 @@ from selfinstruct.exports import open_export
 from selfinstruct.exports.files import export
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.inputs.prices import known, prices_of
-from selfinstruct.replay import FILTERED_FROM
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.lock import locked
 from selfinstruct.text.display import one_line
 

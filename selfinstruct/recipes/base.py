@@ -7,90 +7,29 @@ follow    what follows from a job once it is settled: pure
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue, model_validator
 
 from selfinstruct.errors import Refused
 from selfinstruct.inputs.config import Dialect, RunConfig, Section
 from selfinstruct.inputs.prompts import Prompt
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import (
     Completion,
     Draft,
     Generate,
-    Instance,
     Job,
     Outcome,
     Plan,
     Reason,
-    Sample,
     Sampling,
     Seed,
 )
-from selfinstruct.text.packed import Packed
-
-
-class Kept(Sequence[Sample]):
-    """Kept ones in the order in which they joined, held as what a prompt may show: without `meta` and `parent`.
-
-    Built anew at each look, for of hundreds of thousands a prompt shows a few.
-    """
-
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-        self._ids, self._instructions, self._instances = Packed(), Packed(), Packed()
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def append(self, sample: Sample) -> None:
-        """Add one that joins."""
-        instances = [[instance.input, instance.output] for instance in sample.instances]
-        self._ids.append(sample.id)
-        self._instructions.append(sample.instruction)
-        self._instances.append(json.dumps(instances) if instances else "")
-
-    @overload
-    def __getitem__(self, place: int) -> Sample: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Sample]: ...
-    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
-        if isinstance(place, slice):
-            return [self[number] for number in range(len(self))[place]]
-        instances = json.loads(self._instances[place] or "[]")
-        return Sample(
-            id=self._ids[place],
-            stage=self._stage,
-            instruction=self._instructions[place],
-            instances=tuple(Instance(input=given, output=made) for given, made in instances),
-        )
-
-
-class Pool:
-    """Seeds and the kept instructions, in the order in which they joined; what is sampled from.
-
-    Args:
-        stage: of the samples that join.
-        shows_kept: as `Recipe.shows_kept`.
-    """
-
-    def __init__(self, seeds: Sequence[Seed], stage: str = "", *, shows_kept: bool = True) -> None:
-        self.seeds = seeds
-        self.kept = Kept(stage)
-        """Samples that joined; empty where no prompt shows any."""
-        self.planned = 0
-        """Jobs planned from it so far: where a recipe that goes through its seeds once has come to."""
-        self._shows_kept = shows_kept
-
-    def join(self, sample: Sample) -> None:
-        """Take in a sample that was kept."""
-        if self._shows_kept:
-            self.kept.append(sample)
 
 
 class Setting(NamedTuple):
@@ -242,30 +181,6 @@ class RecipeOptions(Section):
     def all_off(cls) -> dict[str, bool]:
         """Every switch, off."""
         return dict.fromkeys(type(cls.model_fields["switches"].default).model_fields, False)
-
-
-class DemonstrationOptions(RecipeOptions):
-    """Options of a recipe whose prompts show tasks of the pool."""
-
-    strict: bool = False
-    demonstrations: int
-    kept_demonstrations: int
-
-    @model_validator(mode="after")
-    def _contradictions(self) -> Self:
-        if self.kept_demonstrations > self.demonstrations:
-            raise ValueError("kept_demonstrations is more than demonstrations: lower it")
-        return self
-
-
-def draw(
-    kept: Sequence[Sample], seeds: Sequence[Seed], rng: Random, options: DemonstrationOptions
-) -> list[Sample | Seed]:
-    """What a prompt shows: kept ones first, filled up with seeds, then shuffled together (Self-Instruct)."""
-    shown: list[Sample | Seed] = [*rng.sample(kept, min(options.kept_demonstrations, len(kept)))]
-    shown += rng.sample(seeds, options.demonstrations - len(shown))
-    rng.shuffle(shown)
-    return shown
 
 
 def flawed(stage: str, instruction: str, answer: Completion) -> Draft:

@@ -20,11 +20,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from selfinstruct import parse
 from selfinstruct.errors import PromptError, Refused
 from selfinstruct.inputs.config import Section, Words, merge
 from selfinstruct.inputs.prompts import Prompt, require_given
-from selfinstruct.recipes.base import Pool, RecipeOptions, SamplingOptions, Setting, flawed, object_schema
+from selfinstruct.recipes import reading as parse
+from selfinstruct.recipes.base import RecipeOptions, SamplingOptions, Setting, flawed, object_schema
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import (
     Completion,
     Draft,

@@ -18,19 +18,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
-from selfinstruct import parse
 from selfinstruct.inputs.config import Section
 from selfinstruct.inputs.seeds import require_enough
-from selfinstruct.recipes.base import (
-    DemonstrationOptions,
-    Pool,
-    SamplingOptions,
-    Setting,
-    draw,
-    flawed,
-    object_schema,
-    with_fewer,
-)
+from selfinstruct.recipes import reading as parse
+from selfinstruct.recipes.base import SamplingOptions, Setting, flawed, object_schema, with_fewer
+from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered, Seed
 
 STAGES = ("instructions", "instances")

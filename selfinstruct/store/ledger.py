@@ -715,3 +715,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
     return db
+
+
+FILTERED_FROM = "filtered_from"
+"""Fact of a ledger whose drafts were judged again: the run that it was copied from."""

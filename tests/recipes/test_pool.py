@@ -7,7 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.recipes.base import DemonstrationOptions, Pool, draw
+from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
+from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import Instance, Sample, Seed
 
 TEXT = st.text(max_size=20) | st.just("half a pair \ud83d")

@@ -15,9 +15,10 @@ import pytest
 
 from selfinstruct.errors import RunError
 from selfinstruct.exports.files import export
+from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft, Instance, Review, Verdict
 from selfinstruct.review import Reviewing, decide
-from selfinstruct.runs import RunState, stored_config
+from selfinstruct.runs import RunState
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import HOSTILE, making
 from tests.runs import Model, Run
