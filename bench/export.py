@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.exports.files import export
+from selfinstruct.dataset.files import export
 from selfinstruct.inputs.config import ExportConfig, RunConfig, dump
 from selfinstruct.store.ledger import Ledger
 

@@ -17,8 +17,8 @@ from random import Random
 from typing import Any, Self
 
 from selfinstruct.backends.scripted import prompt_of
+from selfinstruct.dataset.files import export
 from selfinstruct.engine import Ended, Engine, Event
-from selfinstruct.exports.files import export
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from selfinstruct.card import Licence, card, public
-from selfinstruct.card.markdown import block, code, plain
+from selfinstruct.dataset.card import Licence, card, public
+from selfinstruct.dataset.card.markdown import block, code, plain
 from selfinstruct.inputs.config import RunConfig, Tree, build, merge
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, answering
@@ -217,7 +217,7 @@ def test_the_size_category_counts_instances(rows: int, size: str, tmp_path: Path
 
 
 def test_a_long_run_is_sampled_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfinstruct.card.DETECTED", 5)
+    monkeypatch.setattr("selfinstruct.dataset.card.DETECTED", 5)
     run = Run(tmp_path, n=12).drive()
     texts = [told(run), told(run)]
     assert "in 5 kept instructions" in texts[0]

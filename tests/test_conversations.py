@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.dedup import dedup_files
+from selfinstruct.dataset.dedup import dedup_files
+from selfinstruct.dataset.exports import open_export
+from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.errors import SourceError
-from selfinstruct.exports import open_export
-from selfinstruct.exports.base import Setting
 from selfinstruct.inputs.chats import Odd, first_exchange
 from selfinstruct.inputs.seeds import check_seeds, load_seeds
 from selfinstruct.records import Instance, Sample, Seed
@@ -138,7 +138,7 @@ TABLE: list[Fields] = [
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_a_table_of_messages_gives_each_first_question_with_its_best_answer(tmp_path: Path, kind: str) -> None:
-    from selfinstruct.writing import write_rows
+    from selfinstruct.dataset.writing import write_rows
 
     path = tmp_path / f"oasst.{kind}"
     write_rows(((0, {"deleted": False, **row}) for row in TABLE), path)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct.dedup import decide, dedup_files
+from selfinstruct.dataset.dedup import decide, dedup_files
 from selfinstruct.errors import ConfigError, RunError, SourceError
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)

@@ -15,10 +15,11 @@ from typing import Any
 import click
 import pytest
 
-from selfinstruct import backends, exports, filters, recipes
+from selfinstruct import backends, filters, recipes
 from selfinstruct.backends.scripted import Line
 from selfinstruct.cli.main import cli
-from selfinstruct.exports.base import Setting
+from selfinstruct.dataset import exports
+from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
 from tests.cli.playing import answers, say, seeds
 
@@ -146,7 +147,9 @@ def test_the_format_of_the_formats_page_works() -> None:
     assert module["FILES"] == ("chatty.jsonl",)
     assert list(module["rows"](sample, None)) == [{"question": "Add.\n1, 2", "answer": "3"}]
     [entry] = blocks("formats", "toml")
-    assert tomllib.loads(entry)["project"]["entry-points"]["selfinstruct.exports"] == {"chatty": "my_package.chatty"}
+    assert tomllib.loads(entry)["project"]["entry-points"]["selfinstruct.dataset.exports"] == {
+        "chatty": "my_package.chatty"
+    }
 
 
 def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from selfinstruct import writing
+from selfinstruct.dataset import writing
+from selfinstruct.dataset.writing import write_rows
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.rows import read_rows
-from selfinstruct.writing import write_rows
 
 Fields = dict[str, Any]
 

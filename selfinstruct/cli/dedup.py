@@ -71,7 +71,7 @@ def dedup(
     from typing import cast
 
     from selfinstruct.cli.view import progress_bar
-    from selfinstruct.dedup import Keep, check_roles, dedup_files
+    from selfinstruct.dataset.dedup import Keep, check_roles, dedup_files
     from selfinstruct.errors import SourceError
     from selfinstruct.text.words import TOKENIZERS
 

@@ -13,7 +13,7 @@ import click
 from selfinstruct.cli.options import Command, examples, existing, run_argument
 
 if TYPE_CHECKING:
-    from selfinstruct.card import Licence
+    from selfinstruct.dataset.card import Licence
     from selfinstruct.store.ledger import Ledger
 
 ROWS_PER_FILE = 100_000
@@ -50,13 +50,13 @@ def card(
     output_dir: Path,
 ) -> int:
     """Print the card of the dataset that `push` would publish, told from the ledger of RUN."""
-    from selfinstruct.card import Licence
-    from selfinstruct.card import card as tell
-    from selfinstruct.exports import open_export
-    from selfinstruct.exports.files import SPLITS
+    from selfinstruct.dataset.card import Licence
+    from selfinstruct.dataset.card import card as tell
+    from selfinstruct.dataset.exports import open_export
+    from selfinstruct.dataset.files import SPLITS
+    from selfinstruct.dataset.writing import replacing
     from selfinstruct.recipes.configured import stored_config
     from selfinstruct.store.ledger import Ledger
-    from selfinstruct.writing import replacing
 
     chosen = Licence.chosen(licence, licence_name, licence_link)
     for name in formats:
@@ -104,8 +104,8 @@ def push(
     The token is that of HF_TOKEN, or the one that `hf auth login` stored. Run it again to update the dataset, or to go
     on with what was interrupted: what has been uploaded is not sent again.
     """
-    from selfinstruct.card import MARK, Licence, begun
-    from selfinstruct.hub import CARD, Hub
+    from selfinstruct.dataset.card import MARK, Licence, begun
+    from selfinstruct.dataset.hub import CARD, Hub
     from selfinstruct.store.ledger import Ledger
 
     chosen = Licence.chosen(licence, licence_name, licence_link)
@@ -131,8 +131,8 @@ def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence,
     Raises:
         RunError: no task was kept yet.
     """
-    from selfinstruct.card import card as tell
-    from selfinstruct.hub import CARD
+    from selfinstruct.dataset.card import card as tell
+    from selfinstruct.dataset.hub import CARD
 
     with ledger.snapshot():
         files = _data(ledger, formats, folder)
@@ -143,7 +143,7 @@ def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence,
 
 def _data(ledger: Ledger, formats: Sequence[str], folder: Path) -> dict[str, Path]:
     """Each format by the names of its files on the Hub, exported as the run's table `[export]` says, as Parquet."""
-    from selfinstruct.exports.files import export
+    from selfinstruct.dataset.files import export
     from selfinstruct.recipes import task_stage
     from selfinstruct.recipes.configured import stored_config
 

@@ -270,7 +270,7 @@ def _print_families(ledger: Ledger, ids: tuple[str, ...], as_json: bool) -> None
 
 
 def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
-    from selfinstruct.exports.base import Lineage
+    from selfinstruct.dataset.exports.base import Lineage
 
     return {
         "id": draft.id,
@@ -287,7 +287,7 @@ def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
 
 def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
     """A draft for a person; control characters of generated text are shown, not obeyed."""
-    from selfinstruct.exports.base import Lineage
+    from selfinstruct.dataset.exports.base import Lineage
 
     verdict = (
         "kept"

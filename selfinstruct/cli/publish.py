@@ -81,7 +81,7 @@ def export(
     All files appear at once, or none does. In the run's own export folder an earlier export of the same formats makes
     way; in another folder only with --force. The options are also settings of the run, in its table [export].
     """
-    from selfinstruct.exports.files import export as write
+    from selfinstruct.dataset.files import export as write
     from selfinstruct.inputs.config import ExportConfig, build, dump, merge
     from selfinstruct.recipes import task_stage
     from selfinstruct.recipes.configured import stored_config

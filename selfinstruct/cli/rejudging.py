@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from selfinstruct.cli import loop
+from selfinstruct.dataset.files import Written, export
+from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.errors import RunError
-from selfinstruct.exports.files import Written, export
-from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.inputs.config import RunConfig, dump
 from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config

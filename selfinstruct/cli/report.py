@@ -24,9 +24,9 @@ def report(run: str, other: str | None, to: Path | None, output_dir: Path) -> in
 
     With OTHER, two runs side by side. The page asks for nothing: it opens offline, from a file, and can be sent on.
     """
-    from selfinstruct.report.page import ROOM, page, tell
+    from selfinstruct.dataset.report.page import ROOM, page, tell
+    from selfinstruct.dataset.writing import replacing
     from selfinstruct.store.ledger import Ledger
-    from selfinstruct.writing import replacing
 
     folders = [existing(name, output_dir) for name in (run, other) if name is not None]
     told = []
@@ -61,8 +61,8 @@ def review(run: str, port: int, no_browser: bool, output_dir: Path) -> int:
     import webbrowser
     from contextlib import suppress
 
-    from selfinstruct.report.page import page, tell
-    from selfinstruct.review import Reviewing
+    from selfinstruct.dataset.report.page import page, tell
+    from selfinstruct.dataset.review import Reviewing
     from selfinstruct.store.ledger import Ledger
 
     folder = existing(run, output_dir)

@@ -16,10 +16,10 @@ from selfinstruct.backends import Backend, kinds, open_backend
 from selfinstruct.budget import exceeded, standings
 from selfinstruct.cli import loop
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
+from selfinstruct.dataset.exports import open_export
+from selfinstruct.dataset.files import export
 from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.exports import open_export
-from selfinstruct.exports.files import export
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.runs import RunState, Told, begin, continued, read, write_config

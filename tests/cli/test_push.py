@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from selfinstruct import exports
-from selfinstruct.exports.base import Setting
+from selfinstruct.dataset import exports
+from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Sample
 from tests.cli.conftest import Say
 from tests.cli.playing import Said, answers, seeds, write

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.exports.files import Written, export
+from selfinstruct.dataset.files import Written, export
 from selfinstruct.inputs.config import ExportConfig, RunConfig, dump
 from selfinstruct.records import Draft, Instance, Job, Outcome, Sample, Seed, Verdict
 from selfinstruct.store.ledger import Ledger

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfinstruct.dataset.exports import alpaca
+from selfinstruct.dataset.exports.base import Fields, Setting
+from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.exports import alpaca
-from selfinstruct.exports.base import Fields, Setting
-from selfinstruct.exports.files import export
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import Ledger

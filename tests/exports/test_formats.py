@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct.exports import names, open_export
-from selfinstruct.exports.base import Setting
+from selfinstruct.dataset.exports import names, open_export
+from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Sample
 from selfinstruct.store.ledger import Ledger
 from tests.exports.ledgers import exported, ledger_of, lines, task

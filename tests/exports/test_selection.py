@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError
-from selfinstruct.exports.files import export
 from selfinstruct.records import Draft, Instance, Seed
 from selfinstruct.store.ledger import Ledger
 from tests.exports.ledgers import STAGE, exported, ledger_of, lines, task

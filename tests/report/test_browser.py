@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from selfinstruct.dataset.report.page import page, tell
 from selfinstruct.records import Instance, Review
-from selfinstruct.report.page import page, tell
 from selfinstruct.store.ledger import Ledger
 from tests.report.browsing import Browser, browser
 from tests.report.made import HOSTILE, hostile, making

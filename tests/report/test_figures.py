@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from selfinstruct.dataset.report import figures as module
+from selfinstruct.dataset.report.figures import evolution, figures, similarity, verbs
 from selfinstruct.records import Draft, Instance, Verdict
-from selfinstruct.report import figures as module
-from selfinstruct.report.figures import evolution, figures, similarity, verbs
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import Maker, making
 from tests.runs import Model, Run, evolving

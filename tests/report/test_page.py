@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from selfinstruct.dataset.report import rows as packing
+from selfinstruct.dataset.report.page import ROOM, page, tell
+from selfinstruct.dataset.report.rows import pack
 from selfinstruct.records import Review, Verdict
-from selfinstruct.report import rows as packing
-from selfinstruct.report.page import ROOM, page, tell
-from selfinstruct.report.rows import pack
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import HOSTILE, hostile, making
 from tests.runs import Model, Run

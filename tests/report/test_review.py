@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from selfinstruct.dataset.files import export
+from selfinstruct.dataset.review import Reviewing, decide
 from selfinstruct.errors import RunError
-from selfinstruct.exports.files import export
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft, Instance, Review, Verdict
-from selfinstruct.review import Reviewing, decide
 from selfinstruct.runs import RunState
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import HOSTILE, making

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfinstruct.dataset.report.words import Phrase, first_words, is_english, verb_and_noun
 from selfinstruct.inputs.resources import shipped
-from selfinstruct.report.words import Phrase, first_words, is_english, verb_and_noun
 
 LABELS = Path(__file__).with_name("verbs.txt")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.exports.base import Fields, Setting, answered, conversation
+from selfinstruct.dataset.exports.base import Fields, Setting, answered, conversation
 from selfinstruct.records import Sample
 
 FILES = ("sharegpt.jsonl",)

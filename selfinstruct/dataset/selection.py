@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from selfinstruct.dataset.exports.base import answered
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.exports.base import answered
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, Sample, Seed
 from selfinstruct.store.ledger import Ledger

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from selfinstruct.dataset.report.figures import BINS, BUCKETS, Figures, figures
+from selfinstruct.dataset.report.rows import Packed, pack
 from selfinstruct.inputs.prices import told as money
-from selfinstruct.report.figures import BINS, BUCKETS, Figures, figures
-from selfinstruct.report.rows import Packed, pack
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text.words import storable
 
@@ -106,7 +106,7 @@ def _safe_json(value: Any) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("selfinstruct.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("selfinstruct.dataset.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 # -- how the template writes ------------------------------------------------------------------------------------------

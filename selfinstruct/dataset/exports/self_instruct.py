@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from selfinstruct.exports.base import Fields, Setting, answered
+from selfinstruct.dataset.exports.base import Fields, Setting, answered
 from selfinstruct.records import Instance, Sample
 
 FILES = ("self-instruct.jsonl",)

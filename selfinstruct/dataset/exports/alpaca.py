@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.exports.base import Fields, Setting, answered, with_system
+from selfinstruct.dataset.exports.base import Fields, Setting, answered, with_system
 from selfinstruct.records import Sample
 
 FILES = ("alpaca.json", "alpaca.jsonl")

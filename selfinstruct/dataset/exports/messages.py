@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.exports.base import Fields, Setting, answered, conversation
+from selfinstruct.dataset.exports.base import Fields, Setting, answered, conversation
 from selfinstruct.records import Instance, Sample
 
 FILES = ("messages.jsonl",)

@@ -15,12 +15,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from selfinstruct.dataset.writing import write_rows
 from selfinstruct.errors import SourceError
 from selfinstruct.filters.rouge_index import Match, RougeIndex
 from selfinstruct.inputs.rows import Row, read_rows
 from selfinstruct.inputs.seeds import instruction_of
 from selfinstruct.text.words import rouge_tokens
-from selfinstruct.writing import write_rows
 
 Keep = Literal["first", "last", "longest"]
 """Which row of a group of near-duplicates stays: the first or last in the files' order, or the one with the longest

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfinstruct.exports.base import Export, Fields
+from selfinstruct.dataset.exports.base import Export, Fields
 
 LLAMA_FACTORY = "dataset_info.json"
 AXOLOTL = "axolotl.yaml"

@@ -9,15 +9,15 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
+from selfinstruct.dataset.exports import open_export
+from selfinstruct.dataset.exports.base import Export, Fields, Setting
+from selfinstruct.dataset.selection import Selection
+from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
+from selfinstruct.dataset.writing import Writer, open_writer, staged
 from selfinstruct.errors import RunError
-from selfinstruct.exports import open_export
-from selfinstruct.exports.base import Export, Fields, Setting
-from selfinstruct.exports.selection import Selection
-from selfinstruct.exports.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, Sample
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.writing import Writer, open_writer, staged
 
 SPLITS = ("train", "validation")
 _SUFFIXES = (".jsonl", ".json", ".parquet")

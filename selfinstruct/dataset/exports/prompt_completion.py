@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.exports.base import Fields, Setting, answered
-from selfinstruct.exports.messages import turns
+from selfinstruct.dataset.exports.base import Fields, Setting, answered
+from selfinstruct.dataset.exports.messages import turns
 from selfinstruct.records import Sample
 
 FILES = ("prompt-completion.jsonl",)

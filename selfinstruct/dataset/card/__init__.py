@@ -17,14 +17,14 @@ from pathlib import Path, PureWindowsPath
 from random import Random
 from typing import Any, NamedTuple, Self
 
-from selfinstruct.card import public
-from selfinstruct.card.markdown import Markdown, block, plain, render
+from selfinstruct.dataset.card import public
+from selfinstruct.dataset.card.languages import Languages, detect
+from selfinstruct.dataset.card.markdown import Markdown, block, plain, render
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, dump, is_local
 from selfinstruct.inputs.prices import cost, money, prices_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.inputs.resources import shipped
-from selfinstruct.languages import Languages, detect
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.recipes.configured import stored_config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.exports.base import Fields, Setting, answered
+from selfinstruct.dataset.exports.base import Fields, Setting, answered
 from selfinstruct.records import Instance, Sample
 
 FILES = ("text.jsonl",)
