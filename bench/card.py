@@ -21,7 +21,8 @@ from random import Random
 from typing import Any
 
 from selfinstruct.inputs.config import RunConfig, build
-from selfinstruct.runs import begin, read
+from selfinstruct.run.folder import begin
+from selfinstruct.run.told import read
 from selfinstruct.store.ledger import Ledger
 
 WORDS = (  # noqa: SIM905 - a list of words is easier read so

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct.backends import Backend, open_backend
-from selfinstruct.engine import Engine, Settled
 from selfinstruct.inputs.config import RunConfig, build
-from selfinstruct.runs import RunState, begin, read
+from selfinstruct.run.engine import Engine
+from selfinstruct.run.events import Settled
+from selfinstruct.run.folder import begin
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import read
 
 
 class Yield(NamedTuple):

@@ -22,11 +22,11 @@ from typing import NamedTuple
 from simulated import changes, occupancy, simulated
 from work import ours
 
-from selfinstruct.engine import Event, Settled
 from selfinstruct.inputs.config import Tree
 from selfinstruct.inputs.resources import find
 from selfinstruct.inputs.seeds import load_seeds
-from selfinstruct.runs import RunState
+from selfinstruct.run.events import Event, Settled
+from selfinstruct.run.state import RunState
 from selfinstruct.store.ledger import Ledger
 
 

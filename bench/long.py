@@ -104,9 +104,12 @@ def make(folder: Path, drafts: int, recipe: str) -> None:
     # Here, so that whoever only starts others stays small.
     from selfinstruct.backends.scripted import ScriptedBackend, prompt_of
     from selfinstruct.cli.view import Plain
-    from selfinstruct.engine import Engine, Settled
     from selfinstruct.inputs.config import RunConfig, build
-    from selfinstruct.runs import RunState, begin, read
+    from selfinstruct.run.engine import Engine
+    from selfinstruct.run.events import Settled
+    from selfinstruct.run.folder import begin
+    from selfinstruct.run.state import RunState
+    from selfinstruct.run.told import read
 
     writer = Writer()
     says = writer.answer if recipe == "self-instruct" else writer.evolution

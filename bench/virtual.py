@@ -29,7 +29,7 @@ from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.errors import RateLimited
 from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Request
-from selfinstruct.runs import read
+from selfinstruct.run.told import read
 
 LIMITS: dict[str, dict[str, Any]] = {
     **{name: {**LIMIT, **window} for name, window in WINDOWS.items()},

@@ -30,9 +30,11 @@ from typing import Any, NamedTuple
 import aiohttp
 from real_vllm import GENERATED, Server, arguments, backend_of, served
 
-from selfinstruct.engine import Engine
 from selfinstruct.inputs.config import RunConfig, Tree, build
-from selfinstruct.runs import RunState, begin, read
+from selfinstruct.run.engine import Engine
+from selfinstruct.run.folder import begin
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import read
 
 ALIKE: Tree = {"temperature": 0.7, "top_p": 0.5, "presence_penalty": 2.0, "frequency_penalty": 0.0}
 CLIENT = """

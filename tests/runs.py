@@ -18,13 +18,16 @@ from typing import Any, Self
 
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.dataset.files import export
-from selfinstruct.engine import Ended, Engine, Event
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, merge
 from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Request
-from selfinstruct.replay import Verifier
-from selfinstruct.runs import RunState, begin, read
+from selfinstruct.run.engine import Engine
+from selfinstruct.run.events import Ended, Event
+from selfinstruct.run.folder import begin
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import read
+from selfinstruct.run.verify import Verifier
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.migrations import TALLIES

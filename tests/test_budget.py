@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
-from selfinstruct.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
-from selfinstruct.engine import Answered, Ended
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig, BudgetConfig, build
 from selfinstruct.inputs.prices import Price
 from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
+from selfinstruct.run.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
+from selfinstruct.run.events import Answered, Ended
 from selfinstruct.store.ledger import NAME, Ledger
 from tests.cli.playing import say
 from tests.processes import Command, answer, model_server, until

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
-from selfinstruct.engine import Answered, Ended, Failed, Planned, Settled
 from selfinstruct.records import Completion, Request
+from selfinstruct.run.events import Answered, Ended, Failed, Planned, Settled
 from tests.runs import WORDS, Model, Run, answering
 
 laws = settings(deadline=None, max_examples=8)

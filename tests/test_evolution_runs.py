@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.cli.rejudging import rejudge
-from selfinstruct.engine import Settled
 from selfinstruct.errors import Refused, SourceError, Transient
 from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Request
-from selfinstruct.runs import RunState, source
+from selfinstruct.run.events import Settled
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import source
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Answer, Model, Run, differences, evolves, evolving, written_seeds
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
-from selfinstruct.engine import Failed, Faulted
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.records import Request
+from selfinstruct.run.events import Failed, Faulted
 from tests.runs import Answer, Model, Run, answering, says
 
 laws = settings(deadline=None, max_examples=8)

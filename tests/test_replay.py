@@ -12,12 +12,12 @@ import pytest
 
 from selfinstruct.cli.rejudging import rejudge, verified
 from selfinstruct.cli.session import Session
-from selfinstruct.engine import Roles
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft
-from selfinstruct.replay import perform
-from selfinstruct.runs import RunState
+from selfinstruct.run.asking import Roles
+from selfinstruct.run.state import RunState
+from selfinstruct.run.verify import perform
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, differences
 from tests.test_engine import triples

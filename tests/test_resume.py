@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.recipes.configured import stored_config
-from selfinstruct.runs import RunState
+from selfinstruct.run.state import RunState
 from selfinstruct.store import ledger as ledger_module
 from selfinstruct.store.ledger import Ledger
 from tests.runs import Model, Run, answering

@@ -10,7 +10,8 @@ import pytest
 
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import RunConfig, build
-from selfinstruct.runs import begin, continued, read
+from selfinstruct.run.folder import begin, continued
+from selfinstruct.run.told import read
 from selfinstruct.store.ledger import NAME, Ledger
 
 

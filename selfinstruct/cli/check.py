@@ -37,8 +37,8 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
 
     Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
     """
-    from selfinstruct.cli import loop
     from selfinstruct.inputs.config import BackendConfig, build, load
+    from selfinstruct.run import loop
 
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}

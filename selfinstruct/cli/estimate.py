@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from selfinstruct.backends.flow.capacity import SLOTS
-from selfinstruct.budget import Cap, amount, caps_of
 from selfinstruct.inputs.config import BackendConfig, RunConfig
 from selfinstruct.inputs.prices import Price, price_of
 from selfinstruct.inputs.prices import told as told_cost
@@ -14,7 +13,8 @@ from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Recipe, Setting
 from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
-from selfinstruct.runs import Told
+from selfinstruct.run.budget import Cap, amount, caps_of
+from selfinstruct.run.told import Told
 from selfinstruct.text.display import duration, visible
 
 CHARACTERS_PER_TOKEN = 4.0

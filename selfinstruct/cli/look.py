@@ -68,7 +68,7 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     from selfinstruct.recipes import task_stage
     from selfinstruct.recipes.configured import stored_config
-    from selfinstruct.store.summary import kept
+    from selfinstruct.store.readings import kept
 
     config = stored_config(ledger)
     tasks = kept(ledger, task_stage(config.recipe.name))
@@ -77,7 +77,7 @@ def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
 
 
 def _state(ledger: Ledger, kept: int) -> str:
-    from selfinstruct.store.summary import rooted
+    from selfinstruct.store.readings import rooted
 
     if ledger.fact("filtered_from"):
         return "filtered copy"
@@ -94,11 +94,11 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    from selfinstruct.budget import standings
     from selfinstruct.cli.survivors import Survivors
     from selfinstruct.inputs.prices import cost, prices_of
     from selfinstruct.recipes.configured import stored_config
-    from selfinstruct.store.summary import summary
+    from selfinstruct.run.budget import standings
+    from selfinstruct.store.readings import summary
 
     config = stored_config(ledger)
     brief, told = _brief(folder, ledger), summary(ledger)
@@ -141,9 +141,9 @@ ENDED = {"interrupted": "interrupted", "exhausted": "stopped: nothing more can b
 
 
 def _told(facts: dict[str, Any]) -> str:
-    from selfinstruct.budget import told as told_budget
     from selfinstruct.cli.survivors import told_judgements
     from selfinstruct.inputs.prices import told
+    from selfinstruct.run.budget import told as told_budget
 
     lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
              f"  recipe {facts['recipe']}, model {facts['model']}"

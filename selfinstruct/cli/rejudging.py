@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfinstruct.cli import loop
 from selfinstruct.dataset.files import Written, export
 from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.config import RunConfig, dump
 from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config
-from selfinstruct.replay import Verifier, judge_again, other_settings
-from selfinstruct.runs import write_config
+from selfinstruct.run import loop
+from selfinstruct.run.folder import write_config
+from selfinstruct.run.rejudge import judge_again, other_settings
+from selfinstruct.run.verify import Verifier
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 
 SHOWN = 20

@@ -13,16 +13,19 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from pathlib import Path
 
 from selfinstruct.backends import Backend, kinds, open_backend
-from selfinstruct.budget import exceeded, standings
-from selfinstruct.cli import loop
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import export
-from selfinstruct.engine import Ended, Ending, Engine
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, unknown_name
 from selfinstruct.inputs.prices import known, prices_of
-from selfinstruct.runs import RunState, Told, begin, continued, read, write_config
+from selfinstruct.run import loop
+from selfinstruct.run.budget import exceeded, standings
+from selfinstruct.run.engine import Engine
+from selfinstruct.run.events import Ended, Ending
+from selfinstruct.run.folder import begin, continued, write_config
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import Told, read
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.lock import locked
 from selfinstruct.text.display import one_line

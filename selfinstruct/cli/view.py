@@ -14,14 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from selfinstruct.budget import Cap, standings
 from selfinstruct.cli.evolve import RECIPE as EVOLUTION
 from selfinstruct.cli.survivors import Survivors, told_rounds
-from selfinstruct.engine import Answered, Ended, Engine, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import cost, prices_of, told
+from selfinstruct.run.budget import Cap, standings
+from selfinstruct.run.engine import Engine
+from selfinstruct.run.events import Answered, Ended, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.summary import summary
+from selfinstruct.store.readings import summary
 from selfinstruct.text.display import duration, json_line, one_line
 
 if TYPE_CHECKING:

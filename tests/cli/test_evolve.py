@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from selfinstruct.inputs.config import RecipeConfig
-from selfinstruct.runs import source
+from selfinstruct.run.told import source
 from tests.cli.conftest import Say
 from tests.cli.playing import INSTRUCTIONS, Said, answers, write
 from tests.cli.test_commands import timeless

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from selfinstruct.cli import loop
+from selfinstruct.run import loop
 
 pytestmark = pytest.mark.filterwarnings("error")
 

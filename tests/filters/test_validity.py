@@ -13,7 +13,7 @@ from selfinstruct.filters import open_filter, resolve
 from selfinstruct.filters.validity import ALPACA_WORDS, SELF_INSTRUCT_WORDS
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.records import Draft, Reason, Seed
-from selfinstruct.runs import resolve as resolve_run
+from selfinstruct.run.told import resolve as resolve_run
 
 ANY_SCRIPT = {"start": "any_script", "words": "unicode"}
 

@@ -14,7 +14,8 @@ from selfinstruct.errors import Refused
 from selfinstruct.inputs.config import RunConfig, build, merge
 from selfinstruct.recipes import evol_instruct
 from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
-from selfinstruct.runs import RunState, prompts_of, resolve
+from selfinstruct.run.state import RunState
+from selfinstruct.run.told import prompts_of, resolve
 
 POOL = (
     "Name three rivers that cross a border.",

@@ -9,7 +9,8 @@ from typing import Any
 
 from selfinstruct.inputs.config import RunConfig, build
 from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Sample, Verdict
-from selfinstruct.runs import begin, read
+from selfinstruct.run.folder import begin
+from selfinstruct.run.told import read
 from selfinstruct.store.ledger import Ledger
 from tests.runs import written_seeds
 

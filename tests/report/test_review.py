@@ -18,7 +18,7 @@ from selfinstruct.dataset.review import Reviewing, decide
 from selfinstruct.errors import RunError
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft, Instance, Review, Verdict
-from selfinstruct.runs import RunState
+from selfinstruct.run.state import RunState
 from selfinstruct.store.ledger import Ledger
 from tests.report.made import HOSTILE, making
 from tests.runs import Model, Run

@@ -33,7 +33,7 @@ from selfinstruct.records import (
 from selfinstruct.store import ledger as module
 from selfinstruct.store.ledger import NAME, Count, Ledger
 from selfinstruct.store.migrations import MIGRATIONS, migrate, version
-from selfinstruct.store.summary import kept, rooted, summary
+from selfinstruct.store.readings import kept, rooted, summary
 
 laws = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -30,7 +30,7 @@ from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
-from selfinstruct.store.summary import summary
+from selfinstruct.store.readings import summary
 from selfinstruct.text.display import one_line
 
 MARK = "selfinstruct"

@@ -22,7 +22,7 @@ from selfinstruct.inputs.prices import Prices, cost, prices_of
 from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.summary import Spend, Summary, summary
+from selfinstruct.store.readings import Spend, Summary, summary
 from selfinstruct.text.words import TOKENIZERS, unicode_tokens
 
 Figures = dict[str, Any]

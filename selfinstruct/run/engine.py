@@ -28,27 +28,22 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
-from typing import Literal, NamedTuple
-
-from pydantic import JsonValue
+from typing import NamedTuple
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.backends.flow.retry import Complete, ask
-from selfinstruct.budget import Purse, What
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import known
-from selfinstruct.records import Completion, Draft, Job, Outcome, Rendered, Request, Role, Sampling
-from selfinstruct.runs import RunState
-from selfinstruct.store.keys import answer_key, canonical
+from selfinstruct.records import Completion, Draft, Job, Request, Role
+from selfinstruct.run.asking import Asking, Roles
+from selfinstruct.run.budget import Purse, What
+from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
+from selfinstruct.run.state import RunState
+from selfinstruct.store.keys import answer_key
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text.words import storable
-
-Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
-"""Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
-nothing more can be planned; too many jobs in a row kept nothing, or failed."""
-
 
 LATE = 3.0
 """How many times as long as others of its stage a job may take before it is late, and not counted on any more."""
@@ -56,54 +51,6 @@ LATE_AT_LEAST = 0.5
 """Seconds before which no job is late: that much any may be held up."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is late, where it matters."""
-
-
-class Planned(NamedTuple):
-    """A job was numbered and stored."""
-
-    job: Job
-
-
-class Answered(NamedTuple):
-    """A model answered and the answer is stored; `seconds` from asking to answer, retries included."""
-
-    job: Job
-    completion: Completion
-    seconds: float
-
-
-class Faulted(NamedTuple):
-    """An attempt brought no answer; another may follow."""
-
-    job: Job
-    fault: Fault
-    attempt: int
-
-
-class Settled(NamedTuple):
-    """A job was judged and stored."""
-
-    job: Job
-    outcomes: list[Outcome]
-
-
-class Failed(NamedTuple):
-    """A job failed and is stored as such."""
-
-    job: Job
-    kind: str
-    message: str
-
-
-class Ended(NamedTuple):
-    """The run is over for now."""
-
-    ending: Ending
-    tasks: int
-    message: str = ""
-
-
-Event = Planned | Answered | Faulted | Settled | Failed | Ended
 
 
 class Arrived(NamedTuple):
@@ -116,28 +63,6 @@ class Arrived(NamedTuple):
 
 class Looked(NamedTuple):
     """It is time to look again at what is late."""
-
-
-class Asked(NamedTuple):
-    """A model as a run asks it."""
-
-    model: str
-    """The name that requests carry."""
-    extra: dict[str, JsonValue]
-    """Fields added to every request."""
-
-
-class Roles(NamedTuple):
-    """Who writes and who judges; often the same."""
-
-    writer: Asked
-    judge: Asked
-
-    @classmethod
-    def of(cls, config: RunConfig, model: str, judge: str | None) -> Roles:
-        """Those of a run, by its resolved configuration and the names that its backends gave."""
-        writer = Asked(model, config.backend.extra)
-        return cls(writer, Asked(judge or "", config.judge.extra) if config.judge else writer)
 
 
 class Engine:
@@ -591,72 +516,3 @@ def _purse(
     }  # fmt: skip
     resumed = [role for role, batch in batches.items() if batch]
     return Purse(ledger, config.budget, prices, on_reached=on_reached, resumed=resumed)
-
-
-Answer = Callable[[Job, Request, str, int, bool], Awaitable[Completion]]
-"""Finds or fetches the answer to a job's request; takes its canonical text, how often it was asked before, and whether
-the judge is asked."""
-
-LEAST_TOKENS = 64
-"""Below this length of an answer, shortening it further is no cure for a prompt that is too long."""
-
-
-class Asking:
-    """The `generate` that a job is performed with.
-
-    Numbers what the job asks. A request that the server finds too long is asked again with room for half the answer,
-    down to `LEAST_TOKENS`; after that the refusal is the recipe's to deal with.
-    """
-
-    def __init__(self, job: Job, roles: Roles, answer: Answer) -> None:
-        self._job = job
-        self._roles = roles
-        self._answer = answer
-        self._asked: Counter[str] = Counter()
-
-    async def __call__(
-        self,
-        prompt: Rendered,
-        sampling: Sampling,
-        *,
-        answer_schema: dict[str, JsonValue] | None = None,
-        judge: bool = False,
-    ) -> Completion:
-        """The answer to a prompt; see `Generate`."""
-        while True:
-            try:
-                return await self._once(prompt, sampling, answer_schema, judge)
-            except Refused as refusal:
-                room = (sampling.max_tokens or 0) // 2
-                if refusal.kind != "prompt_too_long" or room < LEAST_TOKENS:
-                    raise
-                sampling = sampling.model_copy(update={"max_tokens": room})
-
-    async def _once(
-        self, prompt: Rendered, sampling: Sampling, schema: dict[str, JsonValue] | None, judge: bool
-    ) -> Completion:
-        asked = self._roles.judge if judge else self._roles.writer
-        request, text = make_request(asked, prompt, sampling, schema)
-        nth = self._asked[text]
-        self._asked[text] += 1
-        completion = await self._answer(self._job, request, text, nth, judge)
-        if completion.refused is not None:
-            raise Refused(completion.refused, completion.text)
-        return completion
-
-
-def make_request(
-    asked: Asked, prompt: Rendered, sampling: Sampling, answer_schema: dict[str, JsonValue] | None
-) -> tuple[Request, str]:
-    """A request and its canonical text, which is what answers are stored under."""
-    if asked.extra:
-        sampling = sampling.model_copy(update={"extra": {**asked.extra, **sampling.extra}})
-    plain = isinstance(prompt, str)
-    request = Request(
-        model=asked.model,
-        prompt=prompt if plain else None,
-        messages=() if isinstance(prompt, str) else prompt,
-        sampling=sampling,
-        answer_schema=answer_schema,
-    )
-    return request, canonical(request.model_dump(mode="json", exclude_defaults=True))

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from selfinstruct.engine import Asking, Roles
 from selfinstruct.errors import Fault, RunError
-from selfinstruct.inputs.config import RunConfig, build, dump, merge
 from selfinstruct.recipes.configured import stored_config
-from selfinstruct.records import Completion, Draft, Job, Outcome, Reason, Request, Verdict
-from selfinstruct.runs import RunState, resolve
+from selfinstruct.records import Completion, Draft, Job, Outcome, Request
+from selfinstruct.run.asking import Asking, Roles
+from selfinstruct.run.rejudge import _judge
+from selfinstruct.run.state import RunState
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import FILTERED_FROM, Event, Ledger, PlannedJob, StoredDraft
 
@@ -179,44 +179,3 @@ def _first_difference(stored: Sequence[Mapping[str, Any]], derived: Sequence[Map
 
 
 # -- judging again ----------------------------------------------------------------------------------------------------
-
-
-def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> RunConfig:
-    """The run's configuration with other settings of its filters.
-
-    Raises:
-        ConfigError: a filter or setting that there is not.
-    """
-    tree = merge(dump(stored_config(ledger)), {"filters": filters})
-    return resolve(build(RunConfig, tree, where="filter settings"), ledger.seeds())
-
-
-def judge_again(ledger: Ledger, config: RunConfig) -> Iterator[tuple[int, list[Outcome]]]:
-    """Every job's stored drafts under the filters of `config`, in the order in which they were settled; no target
-    holds.
-
-    A draft whose parent is dropped now is dropped with it. A draft that is kept now and was dropped then stays without
-    what would have followed from it: that needs a model.
-    """
-    state = RunState(config, ledger.seeds(), ledger.prompts(), target=None)
-    dropped: set[str] = set()
-    for event in ledger.events():
-        if event.kind == "settle" and event.job is not None:
-            job = ledger.job(event.job).job
-            drafts = [stored.draft for stored in ledger.drafts("d.job = ?", job.number)]
-            yield job.number, _judge(state, job, drafts, dropped)
-
-
-def _judge(state: RunState, job: Job, drafts: Sequence[Draft], dropped: set[str]) -> list[Outcome]:
-    """The outcomes of a job's drafts where nothing is planned any more; adds those dropped to `dropped`."""
-    outcomes = [
-        _orphan(job, position, draft) if job.parent in dropped else state.judge(job, position, draft)
-        for position, draft in enumerate(drafts, start=1)
-    ]
-    dropped |= {outcome.id for outcome in outcomes if outcome.sample is None}
-    return outcomes
-
-
-def _orphan(job: Job, position: int, draft: Draft) -> Outcome:
-    verdict = Verdict(filter="parent", keep=False, reason=Reason.PARENT_DROPPED, detail={"parent": job.parent})
-    return Outcome(f"{job.number}.{position}", draft, (verdict,), None)

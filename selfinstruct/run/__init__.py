@@ -1,0 +1,1 @@
+"""A run: what it is told, its folder, its state, and the engine that drives it."""
