@@ -150,7 +150,7 @@ def make(folder: Path, tasks: int) -> None:
 def painted(page: Path) -> tuple[float, float]:
     """Seconds until a browser paints the page first, and until all of its samples can be searched."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    from tests.report.browsing import browser
+    from tests.support.browsing import browser
 
     with browser() as driver:
         driver.get(page.as_uri())

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from selfinstruct.backends.flow import pauses
 from selfinstruct.backends.openai import batch_api
 from selfinstruct.backends.openai import gathered as batch
-from tests.server import ModelServer
+from tests.support.server import ModelServer
 
 # A machine that has other work too is slow; the strategies are not.
 settings.register_profile("anywhere", suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -21,7 +21,7 @@ from selfinstruct.cli.main import cli
 from selfinstruct.dataset import exports
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
-from tests.cli.playing import answers, say, seeds
+from tests.support.cli import answers, say, seeds
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -147,9 +147,7 @@ def test_the_format_of_the_formats_page_works() -> None:
     assert module["FILES"] == ("chatty.jsonl",)
     assert list(module["rows"](sample, None)) == [{"question": "Add.\n1, 2", "answer": "3"}]
     [entry] = blocks("formats", "toml")
-    assert tomllib.loads(entry)["project"]["entry-points"]["selfinstruct.dataset.exports"] == {
-        "chatty": "my_package.chatty"
-    }
+    assert tomllib.loads(entry)["project"]["entry-points"]["selfinstruct.exports"] == {"chatty": "my_package.chatty"}
 
 
 def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:

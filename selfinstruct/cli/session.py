@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from selfinstruct.backends import Backend, kinds, open_backend
+from selfinstruct.backends import Backend, check_kind, open_backend
 from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import RunConfig, Tree, build, dump, unknown_name
+from selfinstruct.inputs.config import RunConfig, Tree, build, dump
 from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.run import loop
 from selfinstruct.run.budget import exceeded, standings
@@ -306,8 +306,8 @@ def _check_names(config: RunConfig) -> None:
     for name in config.formats:
         open_export(name)
     for backend in (config.backend, config.judge):
-        if backend is not None and backend.kind not in kinds():
-            raise unknown_name("backend", backend.kind, kinds())
+        if backend is not None:
+            check_kind(backend)
 
 
 def _check_price(config: RunConfig, model: str, judge: str | None) -> None:

@@ -97,8 +97,6 @@ class BackendConfig(Section):
             raise ValueError(f"`script` is for kind `scripted`, not `{self.kind}`: leave one of the two out")
         if self.kind == "llamacpp" and self.base_url:
             raise ValueError("`base_url` is for a server that is running: use kind `openai` (or `vllm`) with it")
-        if self.batch and self.kind != "openai":
-            raise ValueError(f"`batch` is for kind `openai`, not `{self.kind}`: leave it out")
         if self.structured and self.dialect == "completion":
             raise ValueError("`structured` answers need the chat dialect")
         if self.batch and len(self.urls) > 1:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from selfinstruct.errors import ConfigError
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 def roots() -> Iterator[Path]:

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue
 from selfinstruct.filters.validity import ALPACA_WORDS
 from selfinstruct.inputs.config import Section
 from selfinstruct.inputs.seeds import require_enough
-from selfinstruct.recipes import reading as parse
+from selfinstruct.recipes import reading
 from selfinstruct.recipes.base import SamplingOptions, Setting, flawed, object_schema, with_fewer
 from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
 from selfinstruct.recipes.pool import Pool
@@ -167,17 +167,17 @@ class Alpaca:
             return ()
         return (f"\n{LAST_NUMBER}.",) if self._switch.anchored_stops else (f"\n{LAST_NUMBER}", f"{LAST_NUMBER}.")
 
-    def _read(self, answer: Completion, first: int) -> list[parse.Triple]:
-        text = parse.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+    def _read(self, answer: Completion, first: int) -> list[reading.Triple]:
+        text = reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
         truncated, opened = answer.finish_reason == "length", self._setting.dialect == "completion"
-        if self._setting.structured and (found := parse.json_object(text)) is not None:
+        if self._setting.structured and (found := reading.json_object(text)) is not None:
             triples = list(_from_json(found))
         elif self._switch.recover_numbering:
-            triples = parse.triples(text, first=first, truncated=truncated, opened=opened)
+            triples = reading.triples(text, first=first, truncated=truncated, opened=opened)
         else:
-            triples = parse.published_triples(text, first=first, truncated=truncated)
+            triples = reading.published_triples(text, first=first, truncated=truncated)
         published = not self._switch.normalise_noinput
-        return [triple._replace(input=parse.without_noinput(triple.input, published=published)) for triple in triples]
+        return [triple._replace(input=reading.without_noinput(triple.input, published=published)) for triple in triples]
 
 
 def _shown(task: Seed | Sample) -> dict[str, str]:
@@ -187,7 +187,7 @@ def _shown(task: Seed | Sample) -> dict[str, str]:
     return {"instruction": instruction, "input": instance.input or "<noinput>", "output": instance.output}
 
 
-def _draft(triple: parse.Triple) -> Draft:
+def _draft(triple: reading.Triple) -> Draft:
     if triple.flaw is not None:
         return Draft(stage="tasks", instruction="", flaw=triple.flaw, meta={"answer": triple.instruction})
     meta: dict[str, JsonValue] = {"recovered": True} if triple.recovered else {}
@@ -195,14 +195,14 @@ def _draft(triple: parse.Triple) -> Draft:
     return Draft(stage="tasks", instruction=triple.instruction, instances=(instance,), meta=meta)
 
 
-def _from_json(found: dict[str, Any]) -> Iterable[parse.Triple]:
+def _from_json(found: dict[str, Any]) -> Iterable[reading.Triple]:
     tasks = found.get("tasks")
     for task in tasks if isinstance(tasks, list) else []:
         if not isinstance(task, dict):
-            yield parse.Triple(parse.json_text(task), flaw=Reason.UNPARSEABLE)
+            yield reading.Triple(reading.json_text(task), flaw=Reason.UNPARSEABLE)
             continue
-        instruction, given, made = (parse.json_text(task.get(key)) for key in ("instruction", "input", "output"))
-        yield parse.Triple(" ".join(instruction.split()), given, made)
+        instruction, given, made = (reading.json_text(task.get(key)) for key in ("instruction", "input", "output"))
+        yield reading.Triple(" ".join(instruction.split()), given, made)
 
 
 _TEXT: JsonValue = {"type": "string"}

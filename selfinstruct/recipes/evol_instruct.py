@@ -23,7 +23,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from selfinstruct.errors import PromptError, Refused
 from selfinstruct.inputs.config import Section, Words, merge
 from selfinstruct.inputs.prompts import Prompt, require_given
-from selfinstruct.recipes import reading as parse
+from selfinstruct.recipes import reading
 from selfinstruct.recipes.base import RecipeOptions, SamplingOptions, Setting, flawed, object_schema
 from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import (
@@ -340,7 +340,7 @@ class EvolInstruct:
         rendered = _rendered(self._setting.prompts["judge"], values)
         sampling = self._options.judging.sampling(("\n",) if isinstance(rendered, str) else ())
         answer = await generate(rendered, sampling, answer_schema=_EQUAL if structured else None, judge=True)
-        return parse.judgement(self._text(answer))
+        return reading.judgement(self._text(answer))
 
     def _meta(self, payload: dict[str, Any]) -> dict[str, JsonValue]:
         """What a draft of this job says of its family."""
@@ -365,13 +365,13 @@ class EvolInstruct:
         return self._operator(operator).front.evolution == "breadth"
 
     def _text(self, answer: Completion) -> str:
-        return parse.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+        return reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
 
     def _read(self, answer: Completion) -> str:
         text = self._text(answer)
-        if self._setting.structured and (found := parse.json_object(text)) is not None:
-            return parse.json_text(found.get("task"))
-        return parse.without_wrapping(text) if self._switch.tidy else text
+        if self._setting.structured and (found := reading.json_object(text)) is not None:
+            return reading.json_text(found.get("task"))
+        return reading.without_wrapping(text) if self._switch.tidy else text
 
 
 def _rendered(prompt: Prompt, values: dict[str, Any]) -> Rendered:

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue
 
 from selfinstruct.inputs.config import Section
 from selfinstruct.inputs.seeds import require_enough
-from selfinstruct.recipes import reading as parse
+from selfinstruct.recipes import reading
 from selfinstruct.recipes.base import SamplingOptions, Setting, flawed, object_schema, with_fewer
 from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
 from selfinstruct.recipes.pool import Pool
@@ -183,15 +183,15 @@ class SelfInstruct:
         stop = shown + NEW_INSTRUCTIONS + 1
         return ("\n\n", f"\n{stop}.") if self._switch.anchored_stops else ("\n\n", f"\n{stop}", f"{stop}.", f"{stop} .")
 
-    def _read_instructions(self, answer: Completion) -> list[parse.Piece]:
+    def _read_instructions(self, answer: Completion) -> list[reading.Piece]:
         text, truncated = self._text(answer), answer.finish_reason == "length"
         if self._options.strict:
-            return parse.published_instructions(text, truncated=truncated)
-        if self._setting.structured and (found := parse.json_object(text)) is not None:
+            return reading.published_instructions(text, truncated=truncated)
+        if self._setting.structured and (found := reading.json_object(text)) is not None:
             pieces = list(_from_json(found.get("tasks")))
         else:
             opened, before = self._setting.dialect == "completion", self._switch.keep_before_truncation
-            pieces = parse.numbered_instructions(
+            pieces = reading.numbered_instructions(
                 text, truncated=truncated, opened=opened, keep_before_truncation=before
             )
         if self._switch.keep_capitals:
@@ -217,9 +217,9 @@ class SelfInstruct:
         sampling = self._options.classify.sampling(stops, max_tokens=tokens)
         answer = await generate(self._prompt("classify", instruction), sampling, answer_schema=self._schema(_YES))
         text = self._text(answer)
-        if self._setting.structured and (found := parse.json_object(text)) is not None:
+        if self._setting.structured and (found := reading.json_object(text)) is not None:
             return found.get("is_classification") is True
-        return parse.is_yes(text) if self._switch.any_yes else parse.published_yes(text)
+        return reading.is_yes(text) if self._switch.any_yes else reading.published_yes(text)
 
     async def _ask(self, name: str, instruction: str, generate: Generate) -> Completion:
         options = self._options.output_first if name == "output_first" else self._options.input_first
@@ -232,16 +232,16 @@ class SelfInstruct:
         )
 
     def _read_instances(self, text: str, is_classification: bool) -> list[Instance]:
-        if self._setting.structured and (found := parse.json_object(text)) is not None:
+        if self._setting.structured and (found := reading.json_object(text)) is not None:
             instances = _instances(found.get("instances"))
         elif is_classification:
-            instances = parse.output_first(text, anchored=self._switch.anchored_markers)
+            instances = reading.output_first(text, anchored=self._switch.anchored_markers)
         else:
             opened = self._setting.dialect == "completion"
-            instances = parse.input_first(text, anchored=self._switch.anchored_markers, opened=opened)
+            instances = reading.input_first(text, anchored=self._switch.anchored_markers, opened=opened)
         if not self._switch.normalise_noinput:
             return instances
-        return [Instance(input=parse.without_noinput(i.input), output=i.output) for i in instances]
+        return [Instance(input=reading.without_noinput(i.input), output=i.output) for i in instances]
 
     def _prompt(self, name: str, instruction: str) -> Rendered:
         values: dict[str, Any] = {"instruction": instruction}
@@ -252,7 +252,7 @@ class SelfInstruct:
         return self._setting.prompts[name].render(**values)
 
     def _text(self, answer: Completion) -> str:
-        return parse.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+        return reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
 
     def _schema(self, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
         return schema if self._setting.structured else None
@@ -263,15 +263,15 @@ def _shown(instruction: str) -> str:
     return re.sub(r"\s+", " ", instruction).strip().rstrip(":")
 
 
-def _from_json(value: Any) -> Iterable[parse.Piece]:
+def _from_json(value: Any) -> Iterable[reading.Piece]:
     for item in value if isinstance(value, list) else []:
         flaw = None if isinstance(item, str) else Reason.UNPARSEABLE
-        yield parse.Piece(" ".join(parse.json_text(item).split()), flaw)
+        yield reading.Piece(" ".join(reading.json_text(item).split()), flaw)
 
 
 def _instances(value: Any) -> list[Instance]:
     found = [item if isinstance(item, dict) else {"output": item} for item in value] if isinstance(value, list) else []
-    return [Instance(input=parse.json_text(i.get("input")), output=parse.json_text(i.get("output"))) for i in found]
+    return [Instance(input=reading.json_text(i.get("input")), output=reading.json_text(i.get("output"))) for i in found]
 
 
 _STRING: JsonValue = {"type": "string"}

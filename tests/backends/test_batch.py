@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from selfinstruct.backends import Backend, open_backend
+from selfinstruct.backends import Backend, check_kind, open_backend
 from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.backends.flow.retry import ask
 from selfinstruct.backends.openai import batch_api
@@ -29,9 +28,9 @@ from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Message, Request, Sampling
-from tests import server as say
-from tests.batch_server import BatchServer, Fate, Job, Late, Lost
-from tests.server import Body, ModelServer, Received, Reply
+from tests.support import server as say
+from tests.support.batch_server import BatchServer, Fate, Job, Late, Lost
+from tests.support.server import Body, ModelServer, Received, Reply
 
 HERE = Server(url="http://here/v1", key_env="KEY")
 EVERY_CALL = [
@@ -766,5 +765,5 @@ def test_a_key_is_no_part_of_a_question() -> None:
 
 @pytest.mark.parametrize("kind", ["llamacpp", "scripted", "vllm"])
 def test_only_kinds_that_have_batches_take_the_setting(kind: str) -> None:
-    with pytest.raises(ValidationError, match=f"`batch` is for kind `openai`, not `{kind}`: leave it out"):
-        BackendConfig(kind=kind, batch=True, script="s" if kind == "scripted" else None)
+    with pytest.raises(ConfigError, match=f"`batch` is for kind `openai`, not `{kind}`: leave it out"):
+        check_kind(BackendConfig(kind=kind, batch=True, script="s" if kind == "scripted" else None))

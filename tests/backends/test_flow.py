@@ -21,7 +21,7 @@ from selfinstruct.backends.openai.headers import limits_of, seconds_of
 from selfinstruct.errors import RateLimited
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request, Sampling
-from tests.backends.clock import Clock
+from tests.support.clock import Clock
 
 QUESTION = Request(model="m", prompt="1." * 40, sampling=Sampling(max_tokens=40))
 

@@ -17,8 +17,8 @@ from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig, is_local
 from selfinstruct.records import Completion, Message, Request, Sampling
-from tests import server as say
-from tests.server import ModelServer, Reply
+from tests.support import server as say
+from tests.support.server import ModelServer, Reply
 
 CHAT = (Message(role="user", content="Name a river."),)
 

@@ -18,7 +18,7 @@ from selfinstruct.backends.scripted import Reply, ScriptedBackend
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Request
-from tests.backends.clock import Clock
+from tests.support.clock import Clock
 
 QUESTION = Request(model="m", prompt="1.")
 

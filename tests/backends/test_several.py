@@ -12,9 +12,9 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.base import Several
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig, build
-from tests.processes import command, model_server
-from tests.runs import written_seeds
-from tests.server import ModelServer
+from tests.support.processes import command, model_server
+from tests.support.runs import written_seeds
+from tests.support.server import ModelServer
 
 NOBODY = "http://127.0.0.1:9/v1"
 

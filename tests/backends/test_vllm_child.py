@@ -22,14 +22,14 @@ from selfinstruct.backends.local.vllm import LOG, PYTHON, arguments
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request
-from tests.server import ModelServer
+from tests.support.server import ModelServer
 
 ROOT = Path(__file__).parents[2]
 CONFIG = BackendConfig(kind="vllm", model="org/model", concurrency=8, context=1024)
 STAND_IN = """
     import os, sys, threading
     from pathlib import Path
-    from tests.server import ModelServer
+    from tests.support.server import ModelServer
 
     options = dict(zip(sys.argv[1::1], sys.argv[2::1]))
     if options["--model"] == "broken":
@@ -91,7 +91,7 @@ async def test_it_is_gone_when_we_are_killed(stand_in: Path, tmp_path: Path) -> 
         import asyncio, sys
         from pathlib import Path
         from selfinstruct.backends import open_backend
-        from selfinstruct.config import BackendConfig
+        from selfinstruct.inputs.config import BackendConfig
 
         async def main():
             config = BackendConfig(kind="vllm", model="org/model")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.playing import Said, answers, say, seeds
+from tests.support.cli import Said, answers, say, seeds
 
 Say = Callable[..., Said]
 LIST = (

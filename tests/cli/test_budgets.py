@@ -10,7 +10,7 @@ import pytest
 
 from selfinstruct.store.ledger import Ledger
 from tests.cli.conftest import LIST, Say
-from tests.cli.playing import answers, seeds, write
+from tests.support.cli import answers, seeds, write
 
 AGAIN = "and the same command continue it"
 PRICES = ("--price-in", "2", "--price-out", "10")

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.cli.conftest import Say
-from tests.cli.playing import Said, answers, seeds
+from tests.support.cli import Said, answers, seeds
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "card.md"
 

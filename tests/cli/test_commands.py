@@ -10,7 +10,7 @@ import pytest
 
 from selfinstruct.cli.main import cli
 from tests.cli.conftest import Say
-from tests.cli.playing import INSTRUCTIONS, SEEDS, Said, answers, seeds, write
+from tests.support.cli import INSTRUCTIONS, SEEDS, Said, answers, seeds, write
 
 AGAIN = "`selfinstruct export` writes it again"
 EXPORTS = "".join(f"outputs/first/export/{name}: 2 rows\n" for name in ("alpaca.json", "alpaca.jsonl", "samples.jsonl"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Say
-from tests.cli.playing import write
+from tests.support.cli import write
 
 ROWS = [{"instruction": f"Write a poem about the {what}."} for what in ("sea", "moon")]
 ROWS += [{"instruction": "Name three rivers in France."}]

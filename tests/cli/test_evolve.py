@@ -14,8 +14,8 @@ import pytest
 from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.run.told import source
 from tests.cli.conftest import Say
-from tests.cli.playing import INSTRUCTIONS, Said, answers, write
 from tests.cli.test_commands import timeless
+from tests.support.cli import INSTRUCTIONS, Said, answers, write
 
 TIDE, BUS = INSTRUCTIONS[0], INSTRUCTIONS[3]
 TIDE_2 = f"{TIDE} Tell also where on earth it rises only once, and what the shape of a bay adds."

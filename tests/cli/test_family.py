@@ -13,7 +13,7 @@ from selfinstruct.cli.survivors import Survivors, told_judgements
 from selfinstruct.records import Outcome, Verdict
 from selfinstruct.store.ledger import Ledger
 from tests.cli.conftest import Say
-from tests.cli.playing import INSTRUCTIONS, SEEDS, Said, write
+from tests.support.cli import INSTRUCTIONS, SEEDS, Said, write
 
 RIVERS, WORD, DINNER = (str(seed["instruction"]) for seed in SEEDS[:3])
 BORDERS = "Name three rivers of Europe that form a border, and say since which treaty each of them does."

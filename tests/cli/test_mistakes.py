@@ -21,7 +21,7 @@ import pytest
 from selfinstruct.cli.main import cli
 from selfinstruct.text.display import json_line, one_line, visible
 from tests.cli.conftest import Say
-from tests.cli.playing import Said, answers, seeds, shell, write
+from tests.support.cli import Said, answers, seeds, shell, write
 
 MISTAKES = {
     "genrate": "No such command 'genrate'. Did you mean 'generate'?; see selfinstruct --help",

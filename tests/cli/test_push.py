@@ -20,9 +20,9 @@ from selfinstruct.dataset import exports
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Sample
 from tests.cli.conftest import Say
-from tests.cli.playing import Said, answers, seeds, write
-from tests.hub_server import HANG, HubServer
-from tests.processes import until
+from tests.support.cli import Said, answers, seeds, write
+from tests.support.hub_server import HANG, HubServer
+from tests.support.processes import until
 
 # The Hub's library hands file contents to its HTTP client by a name that the client would like to be rid of.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

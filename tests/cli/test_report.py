@@ -14,7 +14,7 @@ from pathlib import Path
 from selfinstruct.records import Review
 from selfinstruct.store.ledger import Ledger
 from tests.cli.conftest import Say
-from tests.cli.playing import Said
+from tests.support.cli import Said
 
 
 def test_a_report_lies_in_the_runs_folder(first: Said, here: Path, selfinstruct: Say) -> None:

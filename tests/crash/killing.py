@@ -8,8 +8,8 @@ from random import Random
 
 from selfinstruct.store.ledger import NAME, Ledger
 from tests.crash.forks import Before, Forked, performed
-from tests.processes import Command, until
-from tests.runs import counts_add_up
+from tests.support.processes import Command, until
+from tests.support.runs import counts_add_up
 
 
 def settled(run: Path) -> list[tuple[object, ...]]:

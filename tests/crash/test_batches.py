@@ -11,10 +11,10 @@ import pytest
 from selfinstruct.backends.openai import batch_api
 from selfinstruct.backends.openai import gathered as batch
 from selfinstruct.store.ledger import Ledger
-from tests.batch_server import BatchServer
 from tests.crash.forks import Forked, performed
 from tests.crash.killing import answers, is_whole, settled
-from tests.processes import Command, answer, until
+from tests.support.batch_server import BatchServer
+from tests.support.processes import Command, answer, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

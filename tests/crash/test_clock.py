@@ -13,8 +13,8 @@ import pytest
 from selfinstruct.store.ledger import Ledger
 from tests.crash.forks import clock, performed
 from tests.crash.killing import Killing, is_whole
-from tests.processes import Command, model_server
-from tests.server import error, hang
+from tests.support.processes import Command, model_server
+from tests.support.server import error, hang
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

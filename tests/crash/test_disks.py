@@ -14,9 +14,9 @@ import pytest
 from selfinstruct.store.ledger import NAME
 from tests.crash.forks import longest_file, performed
 from tests.crash.killing import Killing, answers, files, is_whole
-from tests.processes import Command, model_server, program
-from tests.server import text
-from tests.test_processes import mounted, mounts, says_much
+from tests.run.test_processes import mounted, mounts, says_much
+from tests.support.processes import Command, model_server, program
+from tests.support.server import text
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

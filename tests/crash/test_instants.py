@@ -17,9 +17,9 @@ from selfinstruct.store.ledger import NAME, Ledger
 from selfinstruct.store.migrations import MIGRATIONS
 from tests.crash.forks import Forked, deaths, dies_at, performed
 from tests.crash.killing import Killing, answers, files, is_whole, settled
-from tests.processes import Command, model_server, until
-from tests.runs import differences
-from tests.server import ModelServer, error
+from tests.support.processes import Command, model_server, until
+from tests.support.runs import differences
+from tests.support.server import ModelServer, error
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

@@ -15,8 +15,8 @@ import pytest
 from selfinstruct.store.ledger import Ledger
 from tests.crash.forks import performed
 from tests.crash.killing import Killing, is_whole
-from tests.processes import Command, evolving_server, model_server, until
-from tests.runs import Model, Run, answering, counts_add_up, differences
+from tests.support.processes import Command, evolving_server, model_server, until
+from tests.support.runs import Model, Run, answering, counts_add_up, differences
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

@@ -18,9 +18,9 @@ import pytest
 
 from tests.crash.forks import Forked, performed
 from tests.crash.killing import Killing, answers, is_whole
-from tests.processes import Command, environment, model_server, program, until
-from tests.runs import differences
-from tests.server import hang
+from tests.support.processes import Command, environment, model_server, program, until
+from tests.support.runs import differences
+from tests.support.server import hang
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 

@@ -13,7 +13,7 @@ from typing import Any
 from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.records import Request
 from selfinstruct.store.ledger import Ledger
-from tests.server import Body, ModelServer, Reply, dropped, error, hang, status, text, trickle, truncated
+from tests.support.server import Body, ModelServer, Reply, dropped, error, hang, status, text, trickle, truncated
 
 Answer = Callable[[Body], str | Reply]
 

@@ -15,9 +15,9 @@ import pytest
 
 from selfinstruct.store.ledger import Ledger
 from tests.faults.fates import ILLS, SLOWNESS, Accounts, Bursts, Fates
-from tests.processes import Command, answer, command, until
-from tests.runs import counts_add_up, differences, evolves
-from tests.server import Body, ModelServer, Reply, error, rate_limited
+from tests.support.processes import Command, answer, command, until
+from tests.support.runs import counts_add_up, differences, evolves
+from tests.support.server import Body, ModelServer, Reply, error, rate_limited
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -15,7 +15,7 @@ from selfinstruct.errors import ConfigError, PromptError, Refused
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL, OPERATOR_SETS, Options
 from selfinstruct.records import Instance, Job, Message, Outcome, Seed
 from selfinstruct.run.state import RunState
-from tests.recipes.playing import evolution, planned, settled
+from tests.support.recipes import evolution, planned, settled
 
 laws = settings(deadline=None, max_examples=60)
 

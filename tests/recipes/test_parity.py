@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from selfinstruct.filters.rouge import Settings
 from tests.recipes import published
-from tests.recipes.playing import POOL, Answers, first, instances, kept, state_of
+from tests.support.recipes import POOL, Answers, first, instances, kept, state_of
 
 laws = settings(deadline=None, max_examples=100)
 finish = st.sampled_from(["stop", "stop", "stop", "length", "content_filter"])

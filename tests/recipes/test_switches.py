@@ -9,7 +9,7 @@ import pytest
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.recipes import alpaca, module_of, self_instruct
-from tests.recipes.playing import Answers, evolution, first, instances, kept, planned, reasons, settled, state_of
+from tests.support.recipes import Answers, evolution, first, instances, kept, planned, reasons, settled, state_of
 
 Answer = str | tuple[str, str]
 CUT = "length"

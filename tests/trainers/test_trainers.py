@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.exports.ledgers import exported, ledger_of, task
+from tests.support.ledgers import exported, ledger_of, task
 from tests.trainers import install
 
 pytestmark = [pytest.mark.trainers, pytest.mark.timeout(600)]

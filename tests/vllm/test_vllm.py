@@ -200,7 +200,7 @@ STARTER = """
     import asyncio, sys
     from pathlib import Path
     from selfinstruct.backends import open_backend
-    from selfinstruct.config import BackendConfig
+    from selfinstruct.inputs.config import BackendConfig
 
     async def main():
         config = BackendConfig.model_validate_json(sys.argv[1])

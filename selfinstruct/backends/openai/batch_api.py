@@ -25,6 +25,7 @@ from selfinstruct.backends.base import Backend, Notice
 from selfinstruct.backends.openai.batch_files import FOLDER, Batch, Journal, whole
 from selfinstruct.backends.openai.boundary import NotFound, boundary, object_of, payload_of
 from selfinstruct.backends.openai.gathered import BatchBackend, TooLarge
+from selfinstruct.backends.openai.live import open_openai
 from selfinstruct.backends.openai.server import Server, client_of, servers_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
@@ -57,15 +58,16 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_batches(
-    config: BackendConfig, model: str, *, folder: Path | None, notice: Notice
-) -> AsyncIterator[Backend]:
+async def open_batches(config: BackendConfig, *, folder: Path | None = None, notice: Notice) -> AsyncIterator[Backend]:
     """A backend that asks a server in batches, whose files are in `folder`; None uses a temporary one. That the server
     has none turns out with the first file, which costs nothing.
 
     Raises:
+        EndpointError: no key, nothing there, or not the model.
         RunError: the files cannot be read or written.
     """
+    async with open_openai(config, notice=notice) as live:
+        model = live.model
     [server] = servers_of(config)
     api = BatchApi(server, notice=notice)
     journal = Journal((folder or Path(tempfile.mkdtemp(prefix="selfinstruct-"))) / FOLDER)

@@ -61,13 +61,7 @@ async def open_openai(
     ]
     try:
         await _prepare(backends, notice)
-        if config.batch:
-            from selfinstruct.backends.openai.batch_api import open_batches
-
-            async with open_batches(config, backends[0].model, folder=folder, notice=notice) as batches:
-                yield batches
-        else:
-            yield backends[0] if len(backends) == 1 else Several(backends)
+        yield backends[0] if len(backends) == 1 else Several(backends)
     finally:
         for backend in backends:
             await backend.aclose()

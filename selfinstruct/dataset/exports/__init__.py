@@ -1,6 +1,6 @@
 """Exports by name: ours, and those of others by entry point.
 
-A package adds a format by an entry point in the group `selfinstruct.dataset.exports`: its name, and a module or object with
+A package adds a format by an entry point in the group `selfinstruct.exports`: its name, and a module or object with
 `FILES` (names of the files it writes, `.json` or `.jsonl`) and `rows(sample, setting)`. A new format of ours is one
 such module and its name here.
 """
@@ -14,7 +14,7 @@ from selfinstruct.inputs.plugins import Registry
 
 EXPORTS = Registry(
     "format",
-    "selfinstruct.dataset.exports",
+    "selfinstruct.exports",
     {
         "alpaca": "selfinstruct.dataset.exports.alpaca",
         "dolly": "selfinstruct.dataset.exports.dolly",

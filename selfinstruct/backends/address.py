@@ -1,3 +1,0 @@
-"""Where an address leads."""
-
-from __future__ import annotations

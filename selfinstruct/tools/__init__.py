@@ -1,0 +1,1 @@
+"""What else answers beside models: a sandbox for programs, toolboxes for calls."""
