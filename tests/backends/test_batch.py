@@ -25,7 +25,7 @@ from selfinstruct.backends.openai import gathered as batch
 from selfinstruct.backends.openai.batch_files import Batch, Journal, State
 from selfinstruct.backends.openai.gathered import BatchBackend, answer_in
 from selfinstruct.backends.openai.server import Server
-from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, RunError, Transient
+from selfinstruct.errors import ConfigError, EndpointError, Fault, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Completion, Message, Request, Sampling
 from tests.support import server as say
