@@ -1,17 +1,23 @@
 """The words of the project as frozen records; what is on disk, and nothing that acts.
 
-The flow they run down: a `Job` is planned, its `Request`s are answered by `Completion`s, a recipe makes `Draft`s of
-them, each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
+The flow they run down: a `Job` is planned, its questions are put (a `Request` to a model, a `Program` to the sandbox, a
+`Call` to a tool) and answered (by a `Completion`, an `Execution`, a `Result`), a recipe makes `Draft`s of the answers,
+each filter gives a `Verdict`, and a draft that is kept is a `Sample`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from operator import add, ge, sub
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+Role = str
+"""Who is asked, by what is wanted of it: `writer`, `judge`, `user`, `answerer`, …"""
+WRITER: Role = "writer"
+"""The role that is asked where a run has no model of its own for another."""
 SEED_STAGE = "seed"
 """The stage of samples that are seeds: filters are told of them, and an evolution's source rows are exported."""
 
@@ -65,11 +71,78 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Call(Record):
+    """One call of a tool, as an assistant made it."""
+
+    id: str = ""
+    """Its name within a conversation, by which the tool's turn refers to it; "" where it needs none."""
+    tool: str
+    arguments: dict[str, JsonValue] = {}
+
+
+class Tool(Record):
+    """A tool that may be called: its name, what it is for, and the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, JsonValue] = {}
+
+
+class Turn(Record):
+    """One message of a conversation, in a prompt as in the data."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    reasoning: str = ""
+    """What an assistant thought before it said this."""
+    calls: tuple[Call, ...] = ()
+    """The tools that an assistant calls in this turn."""
+    call: str = ""
+    """Of a tool's turn: the id of the call that it answers."""
+    train: bool = True
+    """Whether an assistant's turn is trained on; a wrong step that is mended later is not."""
+
+
+class Rival(Record):
+    """Another output to the same question, with its score."""
+
+    output: str
+    reasoning: str = ""
+    score: float | None = None
+    by: str = ""
+    """Who wrote it: a role, or a role and its model."""
+
+
+class Check(Record):
+    """What a right output must satisfy."""
+
+    kind: str
+    """`tests`, `exact`, `numeric`, `choice`, `regex`, `math`, …"""
+    text: str
+
+
 class Instance(Record):
-    """One worked case of a task: `input` is "" when the task needs none."""
+    """One worked case of a task: the question is the instruction with `input`, and `output` is what is trained on."""
 
     input: str = ""
-    output: str
+    """What the instruction is applied to; "" when the task needs none."""
+    turns: tuple[Turn, ...] = ()
+    """What was said between the question and the output; () for a single exchange."""
+    output: str = ""
+    reasoning: str = ""
+    """What was thought before the output."""
+    score: float | None = None
+    rivals: tuple[Rival, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be trained on: it has an output, or its last turn calls a tool."""
+        return bool(self.output.strip()) or bool(self.turns and self.turns[-1].calls)
+
+    def fields(self) -> dict[str, Any]:
+        """Input and output as JSON, and of everything else what is there."""
+        return {"input": self.input, "output": self.output, **self.model_dump(mode="json", exclude_defaults=True)}
 
 
 class Seed(Record):
@@ -81,13 +154,8 @@ class Seed(Record):
     is_classification: bool = False
     name: str = ""
     category: str = ""
-
-
-class Message(Record):
-    """One turn of a chat; `role` is `system`, `user` or `assistant`."""
-
-    role: str
-    content: str
+    family: str = ""
+    """What it must not be parted from in a split; "" stands for its own id."""
 
 
 class Sampling(Record):
@@ -99,6 +167,8 @@ class Sampling(Record):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    """Alternatives to tell for each token of the answer, beside its own log-probability; None asks for none."""
     extra: dict[str, JsonValue] = {}
     """Further fields of the request body that the server understands, such as `top_k` or `min_p`."""
 
@@ -108,19 +178,33 @@ class Request(Record):
 
     model: str
     prompt: str | None = None
-    messages: tuple[Message, ...] = ()
+    messages: tuple[Turn, ...] = ()
     sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    """Tools that the model may call."""
     answer_schema: dict[str, JsonValue] | None = None
     """JSON schema that the answer must follow, for servers that can hold a model to one."""
     key: str = Field("", exclude=True)
     """The name that its answer is stored under, by which a batch knows it again after a crash; no part of the question,
     and so of no dump."""
+    job: int = Field(0, exclude=True)
+    """The number of the job that asks, which decides whether it is still wanted; no part of the question either."""
+
+
+class TokenLogprob(Record):
+    """One token of an answer and how likely it was."""
+
+    token: str
+    logprob: float
+    top: dict[str, float] = {}
+    """The likeliest tokens at its place, with their log-probabilities."""
 
 
 class Completion(Record):
     """A model's answer to one request."""
 
     text: str
+    """What it said, its thoughts left out."""
     finish_reason: str = "stop"
     """`stop`, `length` when the answer was cut, or whatever else the server said."""
     model: str = ""
@@ -129,12 +213,77 @@ class Completion(Record):
     completion_tokens: int = 0
     cached_tokens: int = 0
     """Prompt tokens that the server took from its prefix cache."""
+    reasoning_tokens: int = 0
+    """Tokens of the answer that were thoughts, where the server counts them."""
     refused: str | None = None
     """The kind of refusal when the server will never answer this request; `text` is then its message."""
+    reasoning: str = ""
+    """What it thought before it answered, as it came."""
+    reasoning_from: ReasoningFrom = ""
+    """Where the thoughts stood: in a field of the answer, or in its text, between tags or before a lone closing one."""
+    calls: tuple[Call, ...] = ()
+    """The tools that it calls."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of each token, where they were asked for."""
+
+    @property
+    def whole(self) -> str:
+        """The text as the model wrote it, with the thoughts that stood in it."""
+        return {"tags": f"<think>{self.reasoning}</think>", "closing_tag": f"{self.reasoning}</think>",
+                "open_tag": f"<think>{self.reasoning}"}.get(self.reasoning_from, "") + self.text  # fmt: skip
 
 
-Role = Literal["writer", "judge"]
-"""Who is asked; where a run has no judge of its own, the writer judges too."""
+ReasoningFrom = Literal["", "reasoning", "reasoning_content", "tags", "closing_tag", "open_tag"]
+
+
+class Program(Record):
+    """A program for the sandbox, whole: all of its files in, its outputs out, and nothing that it leaves behind."""
+
+    command: tuple[str, ...]
+    """Program and arguments, run in a new folder that holds `files`."""
+    files: dict[str, str] = {}
+    """Text of each file by its path in that folder."""
+    stdin: str = ""
+    seconds: float = 10.0
+    """Wall-clock time after which it is stopped."""
+    memory: int = 512
+    """Megabytes that it may take."""
+    outputs: tuple[str, ...] = ()
+    """Files that are wanted back, by their paths."""
+
+
+class Execution(Record):
+    """What became of a program; one that crashed, looped or took too much memory has answered too."""
+
+    status: str = "exit 0"
+    """`exit N`, `signal N`, `timeout` or `memory`."""
+    stdout: str = ""
+    stderr: str = ""
+    files: dict[str, str] = {}
+    """Those of the wanted files that there are."""
+    cut: tuple[str, ...] = ()
+    """What is stored in part: `stdout`, `stderr`, or the path of a file."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.status == "exit 0"
+
+
+class Result(Record):
+    """What a tool outside this process returned."""
+
+    content: str
+    failed: bool = False
+    """Whether the tool says that it could not do it: an answer too."""
+    cut: bool = False
+    """Whether `content` is stored in part."""
+
+
+Answer = Completion | Execution | Result
+"""What comes back to a question."""
+Question = Request | Program | Call
+"""What is asked of the world."""
 
 
 class Usage(NamedTuple):
@@ -164,23 +313,31 @@ class Usage(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a recipe asks to be done: becomes a `Job` when the engine numbers it.
-
-    `payload` is all that `perform` needs, as JSON; `parent` the id of the draft it follows from.
-    """
+    """What a recipe asks to be done: becomes a `Job` when the run numbers it."""
 
     stage: str
-    payload: dict[str, Any]
+    payload: Any
+    """All that `perform` needs: a record, or a dict that is JSON."""
     parent: str | None = None
+    """The id of the draft that it follows from."""
+    shown: tuple[str, ...] = ()
+    """Ids of the seeds and samples that its prompt shows."""
 
 
 class Job(NamedTuple):
-    """One piece of work, planned; `number` counts from 1 in order of planning and seeds its randomness."""
+    """One piece of work, planned."""
 
     number: int
+    """Counts from 1 in order of planning, and seeds the randomness of the job."""
     stage: str
-    payload: dict[str, Any]
+    payload: Any
+    """As planned: JSON in a ledger, the record of its stage in a recipe's hands."""
     parent: str | None = None
+    """The id of the draft that it follows from."""
+    shown: tuple[str, ...] = ()
+    """Ids of the seeds and samples that its prompt shows."""
+    models: Mapping[str, str] = {}
+    """By role, the model that was drawn for this job, where a role has several."""
 
 
 class Draft(Record):
@@ -193,7 +350,15 @@ class Draft(Record):
     flaw: Reason | None = None
     """What parsing found wrong; such a draft is dropped for it, with the answer's text in `meta`."""
     meta: dict[str, JsonValue] = {}
-    """What else the recipe knows: `is_classification`, `category`, `operator`, …"""
+    """What else the recipe knows."""
+    system: str = ""
+    """The system prompt of the data, not of the prompt that made it."""
+    tools: tuple[Tool, ...] = ()
+    """Tools that are offered in the data."""
+    family: str = ""
+    """What it must not be parted from in a split, such as the source that it goes back to; "" stands for its own id."""
+    facets: dict[str, str] = {}
+    """Few short values worth counting and choosing by."""
 
 
 class InstanceDrop(NamedTuple):
@@ -216,7 +381,7 @@ class Verdict(Record):
 
 
 class Sample(Record):
-    """A kept draft, with the instances that stayed and its family."""
+    """A kept draft, with the instances that stayed."""
 
     id: str
     """`<job>.<position>`, such as `17.3`: the third draft of job 17."""
@@ -226,6 +391,27 @@ class Sample(Record):
     meta: dict[str, JsonValue] = {}
     parent: str | None = None
     """The id of the draft that its job followed from."""
+    system: str = ""
+    tools: tuple[Tool, ...] = ()
+    family: str = ""
+    facets: dict[str, str] = {}
+
+
+def conversation(sample: Sample, instance: Instance, system: str = "") -> list[Turn]:
+    """The turns of one instance in order: system prompt, question, what was said in between, output.
+
+    Args:
+        system: the system prompt of a sample that has none of its own; "" for none.
+    """
+    opening = sample.system or system
+    question = f"{sample.instruction}\n{instance.input}" if instance.input else sample.instruction
+    ends = bool(instance.output.strip() or not instance.turns)
+    return [
+        *([Turn(role="system", content=opening)] if opening else []),
+        Turn(role="user", content=question),
+        *instance.turns,
+        *([Turn(role="assistant", content=instance.output, reasoning=instance.reasoning)] if ends else []),
+    ]
 
 
 class Review(Record):
@@ -267,24 +453,5 @@ class Outcome(NamedTuple):
     sample: Sample | None
 
 
-class Generate(Protocol):
-    """What a recipe asks a model through; the ledger, retries and limits are behind it.
-
-    Answers the same question again from the ledger when the run is resumed or verified. Raises `Refused` when the
-    server will never answer this request.
-    """
-
-    async def __call__(
-        self,
-        prompt: Rendered,
-        sampling: Sampling,
-        *,
-        answer_schema: dict[str, JsonValue] | None = None,
-        judge: bool = False,
-    ) -> Completion:
-        """The answer; with `judge` that of the model which judges, where the run has one of its own."""
-        ...
-
-
-Rendered = str | tuple[Message, ...]
+Rendered = str | tuple[Turn, ...]
 """A rendered prompt: text for a completion, messages for a chat."""

@@ -63,13 +63,13 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
 
     from selfinstruct.backends import open_backend
     from selfinstruct.inputs.config import dialect_of
-    from selfinstruct.records import Message, Request, Sampling
+    from selfinstruct.records import Turn, Request, Sampling
 
     sampling = Sampling(max_tokens=8, temperature=0)
     config = config.model_copy(update={"batch": False})  # A batch would be answered tomorrow.
     async with open_backend(config, notice=lambda line: print(line, file=sys.stderr)) as backend:
         plain = Request(model=backend.model, prompt="1, 2, 3,", sampling=sampling)
-        chat = Request(model=backend.model, messages=(Message(role="user", content="Say yes."),), sampling=sampling)
+        chat = Request(model=backend.model, messages=(Turn(role="user", content="Say yes."),), sampling=sampling)
         answers = {"completion": await _try(backend, plain), "chat": await _try(backend, chat)}
         suits = config.dialect or dialect_of(
             config.kind, config.model or ("" if config.kind == "llamacpp" else backend.model)

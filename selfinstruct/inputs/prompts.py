@@ -22,7 +22,7 @@ from selfinstruct.errors import ConfigError, PromptError
 from selfinstruct.inputs import resources
 from selfinstruct.inputs.config import Dialect, build, unknown_name
 from selfinstruct.inputs.resources import find, shipped
-from selfinstruct.records import Message, Record, Rendered
+from selfinstruct.records import Turn, Record, Rendered
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -73,7 +73,7 @@ class Prompt:
             rendered = [(role, str(body.render(values))) for role, body in self._bodies]
         if rendered[0][0] is None:
             return rendered[0][1]
-        return tuple(Message(role=role, content=content) for role, content in rendered if role is not None)
+        return tuple(Turn(role=role, content=content) for role, content in rendered if role is not None)
 
     def _turns(self, text: str, start: int) -> Iterator[tuple[str | None, str]]:
         """Each role with its template; one without a role for a completion.

@@ -20,22 +20,29 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from pydantic import TypeAdapter
+
 from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import (
+    WRITER,
+    Answer,
     Completion,
     Draft,
+    Execution,
     Instance,
     Job,
     Outcome,
-    Plan,
+    Record,
+    Result,
     Review,
     Role,
     Sample,
     Seed,
+    Tool,
     Usage,
 )
 from selfinstruct.store.keys import canonical
-from selfinstruct.store.migrations import MIGRATIONS, TALLIES, migrate, version
+from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
 from selfinstruct.text.words import storable
 
 NAME = "ledger.sqlite"
@@ -79,20 +86,21 @@ class StoredDraft(NamedTuple):
     @property
     def sample(self) -> Sample:
         """The sample that this draft became (it was kept)."""
+        draft = self.draft
         return Sample(
-            id=self.id, stage=self.draft.stage, instruction=self.draft.instruction, instances=self.stayed,
-            meta=self.draft.meta, parent=self.parent,
+            id=self.id, stage=draft.stage, instruction=draft.instruction, instances=self.stayed, meta=draft.meta,
+            parent=self.parent, system=draft.system, tools=draft.tools, family=draft.family, facets=draft.facets,
         )  # fmt: skip
 
 
 class StoredAnswer(NamedTuple):
-    """An answer as the ledger knows it, with the request that it answers."""
+    """An answer as the ledger knows it, with the question that it answers."""
 
     id: int
     key: str
     job: int
-    request: dict[str, Any]
-    completion: Completion
+    question: dict[str, Any]
+    answer: Answer
     seconds: float
 
 
@@ -218,37 +226,38 @@ class Ledger:
     def plan(self, job: Job) -> None:
         """Store a job planned from the pool."""
         with self._transaction():
-            self._plan(job, after=None)
+            self._plan(job, after=None, origin="")
 
     def answer(
         self,
         key: str,
         job: int,
         nth: int,
-        request: str,
-        completion: Completion,
+        question: str,
+        answer: Answer,
         seconds: float,
         *,
-        role: Role = "writer",
+        role: Role = WRITER,
         counts: Iterable[Count] | None = None,
     ) -> None:
         """Store an answer, the first under a key stands, and count what it took.
 
         Args:
+            question: its canonical text.
             role: who was asked.
-            counts: for the meter; None counts what the answer says of itself.
+            counts: for the meter; None counts what a completion says of itself.
         """
-        c = completion
+        row = _row_of(answer)
         if counts is None:
-            counts = [Count(role, Usage(1, c.prompt_tokens, c.cached_tokens, c.completion_tokens))]
+            counts = [Count(role, Usage(1, row.prompt_tokens, row.cached_tokens, row.completion_tokens))]
         with self._transaction():
-            self._db.execute(
-                "INSERT OR IGNORE INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
-                " completion_tokens, cached_tokens, refused, seconds, at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (key, job, nth, request, c.text, c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens,
-                 c.cached_tokens, c.refused, seconds, time.time(), role),
-            )  # fmt: skip
+            self._db.execute(_ANSWERED, (*row, key, job, nth, question, seconds, time.time(), role))
             self._count(counts)
+
+    def intend(self, key: str, job: int) -> None:
+        """Note that a call which must not be repeated is about to be made."""
+        with self._transaction():
+            self._db.execute("INSERT INTO intents (key, job, at) VALUES (?,?,?)", (key, job, time.time()))
 
     def fault(self, key: str, job: int, attempt: int, fault: Fault, counts: Iterable[Count] = ()) -> None:
         """Store what an attempt met that brought no answer, and count what it took."""
@@ -284,16 +293,16 @@ class Ledger:
             self._count(counts)
             self._db.execute("INSERT OR REPLACE INTO run VALUES ('ended', ?)", (ended,))
 
-    def settle(self, job: int, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
+    def settle(self, job: Job, outcomes: Sequence[Outcome], follow_ups: Sequence[Job]) -> None:
         """Store what became of a job, and the jobs that follow from it, in one transaction."""
         with self._transaction():
             self._db.execute(
-                "UPDATE jobs SET state = 'settled', error_kind = NULL, error = NULL WHERE number = ?", (job,)
+                "UPDATE jobs SET state = 'settled', error_kind = NULL, error = NULL WHERE number = ?", (job.number,)
             )
-            self._event("settle", job)
-            self._outcomes(job, outcomes)
+            self._event("settle", job.number)
+            self._outcomes(job.number, outcomes)
             for follow_up in follow_ups:
-                self._plan(follow_up, after=job)
+                self._plan(follow_up, after=job.number, origin=job.stage)
 
     def fail(self, job: int, kind: str, error: str) -> None:
         """Store that a job failed; `retry` gives it another chance."""
@@ -317,6 +326,7 @@ class Ledger:
                     "UPDATE jobs SET state = 'planned', error_kind = NULL, error = NULL WHERE number = ?", (number,)
                 )
                 self._db.execute("DELETE FROM answers WHERE job = ? AND refused = ?", (number, kind))
+                self._db.execute("DELETE FROM intents WHERE job = ?", (number,))
                 self._event("retry", number)
         opened = "SELECT number FROM jobs WHERE state = 'planned' AND number IN (SELECT job FROM events WHERE kind = ?)"
         return [number for (number,) in self._rows(opened, "retry")]
@@ -351,12 +361,14 @@ class Ledger:
     def _outcomes(self, job: int, outcomes: Sequence[Outcome]) -> None:
         for position, outcome in enumerate(outcomes, start=1):
             draft, sample = outcome.draft, outcome.sample
+            instances = _dump(draft.instances)
             stayed = None if sample is None else _dump(sample.instances)
             self._db.execute(
-                "INSERT INTO drafts (job, position, id, stage, kept, instruction, instances, stayed, flaw, meta)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (job, position, outcome.id, draft.stage, sample is not None, draft.instruction, _dump(draft.instances),
-                 stayed, draft.flaw, canonical(draft.meta)),
+                "INSERT INTO drafts (job, position, id, stage, kept, instruction, instances, stayed, flaw, meta,"
+                " system, tools, family, facets) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (job, position, outcome.id, draft.stage, sample is not None, draft.instruction, instances, stayed,
+                 draft.flaw, canonical(draft.meta), draft.system, _dump(draft.tools), draft.family,
+                 canonical(draft.facets)),
             )  # fmt: skip
             self._db.executemany(
                 "INSERT INTO verdicts VALUES (?,?,?,?,?,?,?)",
@@ -364,9 +376,13 @@ class Ledger:
                  for place, v in enumerate(outcome.verdicts)],
             )  # fmt: skip
 
-    def _plan(self, job: Job, after: int | None) -> None:
-        row = (job.number, job.stage, job.parent, after, canonical(job.payload))
-        self._db.execute("INSERT INTO jobs (number, stage, parent, after, payload) VALUES (?,?,?,?,?)", row)
+    def _plan(self, job: Job, after: int | None, origin: str) -> None:
+        row = (job.number, job.stage, job.parent, after, origin, canonical(job.payload), canonical(job.shown),
+               canonical(job.models))  # fmt: skip
+        self._db.execute(
+            "INSERT INTO jobs (number, stage, parent, after, origin, payload, shown, models) VALUES (?,?,?,?,?,?,?,?)",
+            row,
+        )
         self._event("plan", job.number)
 
     def _event(self, kind: str, job: int | None = None, value: int | None = None) -> None:
@@ -464,16 +480,20 @@ class Ledger:
         assert row is not None
         return int(row[0])
 
-    def completion(self, key: str) -> Completion | None:
+    def find_answer(self, key: str) -> Answer | None:
         """The answer stored under a key."""
-        row = self._row(f"SELECT {_COMPLETION} FROM answers WHERE key = ?", key)
-        return None if row is None else _completion(row)
+        row = self._row(f"SELECT {_ANSWER} FROM answers WHERE key = ?", key)
+        return None if row is None else _answer(row)
 
     def answers(self, job: int) -> list[StoredAnswer]:
         """The answers of one job, in order of arrival."""
-        query = f"SELECT id, key, job, request, seconds, {_COMPLETION} FROM answers WHERE job = ? ORDER BY id"
+        query = f"SELECT id, key, job, question, seconds, {_ANSWER} FROM answers WHERE job = ? ORDER BY id"
         rows = self._rows(query, job)
-        return [StoredAnswer(i, key, n, json.loads(r), _completion(c), s) for i, key, n, r, s, *c in rows]
+        return [StoredAnswer(i, key, n, json.loads(q), _answer(a), s) for i, key, n, q, s, *a in rows]
+
+    def intended(self, job: int) -> set[str]:
+        """The keys of the calls of a job that must not be repeated and were made, or may have been."""
+        return {key for (key,) in self._rows("SELECT key FROM intents WHERE job = ?", job)}
 
     def drafts(self, where: str = "1", *values: Any, limit: int = -1) -> Iterator[StoredDraft]:
         """Drafts in order of settlement.
@@ -483,8 +503,8 @@ class Ledger:
             values: what its question marks stand for.
         """
         query = (
-            "SELECT d.id, d.stage, d.instruction, d.instances, d.flaw, d.meta, d.kept, d.stayed, j.parent,"
-            " v.filter, v.reason, v.detail FROM drafts d JOIN jobs j ON j.number = d.job"
+            f"SELECT d.id, d.kept, d.stayed, j.parent, v.filter, v.reason, v.detail, {_DRAFT}"
+            " FROM drafts d JOIN jobs j ON j.number = d.job"
             " JOIN verdicts v ON v.draft = d.id AND v.place = (SELECT max(place) FROM verdicts WHERE draft = d.id)"
             f" WHERE {where} ORDER BY d.rank LIMIT {int(limit)}"
         )
@@ -584,10 +604,19 @@ class Ledger:
                 rows = cursor.fetchmany(CHUNK)
 
 
+_ANSWERED = (
+    "INSERT OR IGNORE INTO answers (kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens,"
+    " reasoning_tokens, refused, body, key, job, nth, question, seconds, at, role)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
 _COUNTED = (
-    "UPDATE meter SET requests = requests + ?, prompt_tokens = prompt_tokens + ?, cached_tokens = cached_tokens + ?,"
-    " completion_tokens = completion_tokens + ?, seconds = seconds + ?, requests_in_flight = ?,"
-    " prompt_tokens_in_flight = ?, completion_tokens_in_flight = ? WHERE role = ?"
+    "INSERT INTO meter (requests, prompt_tokens, cached_tokens, completion_tokens, seconds, requests_in_flight,"
+    " prompt_tokens_in_flight, completion_tokens_in_flight, role) VALUES (?,?,?,?,?,?,?,?,?)"
+    " ON CONFLICT (role) DO UPDATE SET requests = requests + excluded.requests,"
+    " prompt_tokens = prompt_tokens + excluded.prompt_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,"
+    " completion_tokens = completion_tokens + excluded.completion_tokens, seconds = seconds + excluded.seconds,"
+    " requests_in_flight = excluded.requests_in_flight, prompt_tokens_in_flight = excluded.prompt_tokens_in_flight,"
+    " completion_tokens_in_flight = excluded.completion_tokens_in_flight"
 )
 _FORGOTTEN = (
     "UPDATE meter SET requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
@@ -599,17 +628,67 @@ _LANDED = (
     " completion_tokens = completion_tokens + completion_tokens_in_flight,"
     " requests_in_flight = 0, prompt_tokens_in_flight = 0, completion_tokens_in_flight = 0"
 )
-_JOB = "number, stage, payload, parent, after, state, error_kind, error"
-_KEPT = (
-    "SELECT d.id, d.stage, d.instruction, d.stayed, d.meta, j.parent"
-    " FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1"
-)
+_JOB = "number, stage, payload, parent, shown, models, after, state, error_kind, error"
+_DRAFT = "d.stage, d.instruction, d.instances, d.flaw, d.meta, d.system, d.tools, d.family, d.facets"
+_SAMPLE = "d.meta, d.system, d.tools, d.family, d.facets, d.id, d.stage, j.parent"
+_KEPT = f"SELECT d.instruction, d.stayed, {_SAMPLE} FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept = 1"
 _REVIEWED = (
-    "SELECT d.id, d.stage, coalesce(r.instruction, d.instruction), coalesce(r.instances, d.stayed, d.instances),"
-    " d.meta, j.parent FROM drafts d JOIN jobs j ON j.number = d.job"
+    f"SELECT coalesce(r.instruction, d.instruction), coalesce(r.instances, d.stayed, d.instances), {_SAMPLE}"
+    " FROM drafts d JOIN jobs j ON j.number = d.job"
     " LEFT JOIN reviews r ON r.id = (SELECT max(id) FROM reviews WHERE draft = d.id) WHERE coalesce(r.keep, d.kept)"
 )
-_COMPLETION = "text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, refused"
+_ANSWER = (
+    "kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, refused, body"
+)
+
+
+class AnswerRow(NamedTuple):
+    """An answer of any kind as the columns that hold it."""
+
+    kind: str
+    text: str
+    finish_reason: str
+    model: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    refused: str | None = None
+    body: str = "{}"
+
+
+def _row_of(answer: Answer) -> AnswerRow:
+    if isinstance(answer, Completion):
+        c = answer
+        more = c.reasoning or c.reasoning_from or c.calls or c.logprobs
+        return AnswerRow(
+            "completion", c.text, c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens, c.cached_tokens,
+            c.reasoning_tokens, c.refused, _rest(c, _HELD) if more else "{}",
+        )  # fmt: skip
+    if isinstance(answer, Execution):
+        return AnswerRow("execution", answer.stdout, answer.status, body=_rest(answer, {"stdout", "status"}))
+    word = "failed" if answer.failed else "ok"
+    return AnswerRow("result", answer.content, word, body=_rest(answer, {"content", "failed"}))
+
+
+def _rest(answer: Answer, held: set[str]) -> str:
+    """What of an answer no column holds."""
+    return canonical(answer.model_dump(mode="json", exclude=held, exclude_defaults=True))
+
+
+_HELD = {*AnswerRow._fields}
+
+
+def _answer(row: Sequence[Any]) -> Answer:
+    stored = AnswerRow(*row)
+    body: dict[str, Any] = {} if stored.body == "{}" else json.loads(stored.body)
+    if stored.kind == "execution":
+        return Execution(status=stored.finish_reason, stdout=stored.text, **body)
+    if stored.kind == "result":
+        return Result(content=stored.text, failed=stored.finish_reason == "failed", **body)
+    told: dict[str, Any] = stored._asdict()
+    del told["kind"], told["body"]
+    return Completion(**told, **body) if body else Completion.model_construct(**told)
 
 
 def _sent(usage: Usage) -> tuple[int, int, int]:
@@ -617,45 +696,49 @@ def _sent(usage: Usage) -> tuple[int, int, int]:
     return usage.requests, usage.prompt_tokens, usage.completion_tokens
 
 
-def _completion(row: Sequence[Any]) -> Completion:
-    return Completion.model_construct(**dict(zip(_COMPLETION.split(", "), row, strict=True)))
-
-
 def _planned(row: Sequence[Any]) -> PlannedJob:
-    number, stage, payload, parent, *rest = row
-    return PlannedJob(Job(number, stage, json.loads(payload), parent), *rest)
+    number, stage, payload, parent, shown, models, *rest = row
+    job = Job(number, stage, json.loads(payload), parent, tuple(json.loads(shown)), json.loads(models))
+    return PlannedJob(job, *rest)
 
 
 def _stored_draft(row: Any) -> StoredDraft:
-    id, stage, instruction, instances, flaw, meta, kept, stayed, parent, filter_, reason, detail = row
-    draft = Draft(stage=stage, instruction=instruction, instances=_load(instances), flaw=flaw, meta=json.loads(meta))
-    return StoredDraft(id, draft, bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+    id, kept, stayed, parent, filter_, reason, detail, *draft = row
+    return StoredDraft(id, _draft(draft), bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+
+
+def _draft(row: Sequence[Any]) -> Draft:
+    stage, instruction, instances, flaw, meta, system, tools, family, facets = row
+    return Draft(
+        stage=stage, instruction=instruction, instances=_load(instances), flaw=flaw, meta=json.loads(meta),
+        system=system, tools=_tools(tools), family=family, facets=json.loads(facets),
+    )  # fmt: skip
 
 
 def _sample(row: Sequence[Any]) -> Sample:
-    id, stage, instruction, instances, meta, parent = row
+    instruction, instances, meta, system, tools, family, facets, id, stage, parent = row
     return Sample(
-        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent
-    )
+        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent,
+        system=system, tools=_tools(tools), family=family, facets={} if facets == "{}" else _decode(facets)[0],
+    )  # fmt: skip
 
 
-def _dump(instances: Iterable[Instance]) -> str:
-    return canonical([[instance.input, instance.output] for instance in instances])
+def _dump(records: Iterable[Record]) -> str:
+    return canonical([record.model_dump(mode="json", exclude_defaults=True) for record in records])
 
 
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to for text of our own, which has no space around it: half its time, row for row."""
+_INSTANCES = TypeAdapter(tuple[Instance, ...])
+_TOOLS = TypeAdapter(tuple[Tool, ...])
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    if text is None or text == "[]":
-        return ()
-    return tuple([Instance(input=given, output=made) for given, made in _decode(text)[0]])
+    return () if text is None or text == "[]" else _INSTANCES.validate_json(text)
 
 
-def number_jobs(plans: Iterable[Plan], after: int) -> list[Job]:
-    """Jobs of these plans, numbered from `after` + 1."""
-    return [Job(number, *plan) for number, plan in enumerate(plans, start=after + 1)]
+def _tools(text: str) -> tuple[Tool, ...]:
+    return () if text == "[]" else _TOOLS.validate_json(text)
 
 
 @contextmanager
@@ -688,13 +771,18 @@ def _cure(said: str) -> str:
 def _bring_up(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
     """Bring a ledger to the present schema; refuse what cannot be brought there."""
     found = version(db)
-    if found > len(MIGRATIONS):
+    if found > newest():
         raise RunError(f"{path}: written by a newer selfinstruct (schema {found}); upgrade to read it")
     if found == 0:
         raise RunError(f"{path}: not a finished ledger; if the run died while it was begun, remove the folder")
+    if found < FIRST:
+        raise RunError(
+            f"{path}: written by a selfinstruct of before 0.1 (schema {found}), which this one does not read; begin "
+            "another run with --run"
+        )
     if write:
         migrate(db)
-    elif found < len(MIGRATIONS):
+    elif found < newest():
         raise RunError(f"{path}: written by an older selfinstruct (schema {found}); `generate` brings it up to date")
 
 

@@ -27,7 +27,7 @@ from selfinstruct.backends.openai.gathered import BatchBackend, answer_in
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import ConfigError, EndpointError, Fault, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Completion, Message, Request, Sampling
+from selfinstruct.records import Completion, Turn, Request, Sampling
 from tests.support import server as say
 from tests.support.batch_server import BatchServer, Fate, Job, Late, Lost
 from tests.support.server import Body, ModelServer, Received, Reply
@@ -70,7 +70,7 @@ def question(number: int, **settings: Any) -> Request:
 
 
 def chat(number: int) -> Request:
-    return Request(model="test-model", messages=(Message(role="user", content=f"c{number}"),), key=f"b2:{number:032x}")
+    return Request(model="test-model", messages=(Turn(role="user", content=f"c{number}"),), key=f"b2:{number:032x}")
 
 
 async def asked(backend: Backend, *requests: Request) -> list[str | BaseException]:

@@ -14,7 +14,7 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.local.llamacpp import PIP_ENGINE, PIP_WEIGHTS, default_weights
 from selfinstruct.errors import EndpointError, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Message, Request, Sampling
+from selfinstruct.records import Turn, Request, Sampling
 
 SMALL = BackendConfig(kind="llamacpp", concurrency=2, context=256)
 SCHEMA = {
@@ -45,7 +45,7 @@ async def test_the_embedded_model_completes_chats_keeps_to_a_schema_refuses_and_
         assert (text.completion_tokens, text.finish_reason) == (16, "length")
         assert text.text.strip()
 
-        turns = (Message(role="user", content="Give me a name as JSON."),)
+        turns = (Turn(role="user", content="Give me a name as JSON."),)
         chat = await backend.complete(Request(model=backend.model, messages=turns, sampling=few))
         assert chat.text.strip()
 

@@ -16,11 +16,11 @@ from selfinstruct.backends.openai.server import HOSTED, servers_of
 from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig, is_local
-from selfinstruct.records import Completion, Message, Request, Sampling
+from selfinstruct.records import Completion, Turn, Request, Sampling
 from tests.support import server as say
 from tests.support.server import ModelServer, Reply
 
-CHAT = (Message(role="user", content="Name a river."),)
+CHAT = (Turn(role="user", content="Name a river."),)
 
 
 @asynccontextmanager

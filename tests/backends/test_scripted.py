@@ -11,7 +11,7 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Completion, Message, Request
+from selfinstruct.records import Completion, Turn, Request
 
 
 def question(prompt: str) -> Request:
@@ -84,7 +84,7 @@ async def test_answers_with_a_condition_are_for_prompts_that_meet_it(tmp_path: P
 async def test_a_condition_looks_at_every_message_of_a_chat(tmp_path: Path) -> None:
     path = script(tmp_path, '[{"when": "pirate", "text": "Arr"}]')
     config = BackendConfig(kind="scripted", script=str(path))
-    turns = (Message(role="system", content="You are a pirate."), Message(role="user", content="Hi"))
+    turns = (Turn(role="system", content="You are a pirate."), Turn(role="user", content="Hi"))
     async with open_backend(config, notice=print) as backend:
         assert (await backend.complete(Request(model="m", messages=turns))).text == "Arr"
 

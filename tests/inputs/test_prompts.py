@@ -21,7 +21,7 @@ from selfinstruct.inputs.config import Dialect
 from selfinstruct.inputs.prompts import Prompt, compile_texts, read_texts
 from selfinstruct.recipes import module_of
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL
-from selfinstruct.records import Message, Rendered
+from selfinstruct.records import Turn, Rendered
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
@@ -129,7 +129,7 @@ def test_generated_text_is_inserted_as_it_is_and_opens_no_message(text: str) -> 
     plain = Prompt(prompt_file("<{{ it }}>", "it"), where="plain").render(it=text)
     chat = Prompt(prompt_file("=== system\nBe kind.\n=== user\n<{{ it }}>\n", "it"), where="chat").render(it=text)
     assert plain == f"<{text}>"
-    assert chat == (Message(role="system", content="Be kind."), Message(role="user", content=f"<{text}>"))
+    assert chat == (Turn(role="system", content="Be kind."), Turn(role="user", content=f"<{text}>"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -204,7 +204,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
     (tmp_path / "alpaca" / "tasks.chat.md").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     prompt = compile_texts(read_texts("alpaca", ("tasks",), "chat", tmp_path))["tasks"]
     assert prompt.render(**VALUES) == (
-        Message(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),
+        Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from selfinstruct.errors import Refused
-from selfinstruct.records import Job, Message, Reason
+from selfinstruct.records import Job, Turn, Reason
 from tests.support.recipes import POOL, Answers, first, instances, kept, play, reasons, state_of
 
 TOO_LONG = Refused("prompt_too_long", "the prompt has 5,000 tokens, the model reads 4,096")
@@ -49,8 +49,8 @@ def test_self_instruct_in_chat() -> None:
     state = state_of("self-instruct", dialect="chat")
     outcomes, [one, other] = first(state, ask)
     assert kept(outcomes) == ["Plan a walk along three canals.", "Explain how locks lift a boat."]
-    assert [type(turn) for turn in ask.asked[0].prompt] == [Message, Message]
-    assert [turn.role for turn in ask.asked[0].prompt if isinstance(turn, Message)] == ["system", "user"]
+    assert [type(turn) for turn in ask.asked[0].prompt] == [Turn, Turn]
+    assert [turn.role for turn in ask.asked[0].prompt if isinstance(turn, Turn)] == ["system", "user"]
     assert ask.asked[0].sampling.stop == ()
 
     [task], _ = state.settle(other, play(state.recipe.perform(other, ask)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfinstruct.errors import ConfigError, PromptError, Refused
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL, OPERATOR_SETS, Options
-from selfinstruct.records import Instance, Job, Message, Outcome, Seed
+from selfinstruct.records import Instance, Job, Turn, Outcome, Seed
 from selfinstruct.run.state import RunState
 from tests.support.recipes import evolution, planned, settled
 
@@ -98,7 +98,7 @@ def test_an_operator_evolves_a_task_which_is_judged_and_answered(operator: str, 
         assert ends(asked.asked[0]).endswith("\nSister task:" if breadth else "\nHarder task:")
         assert ends(last).endswith(f"{child[-30:]}\nAnswer:")
     else:
-        assert last.prompt == (Message(role="user", content=child),)
+        assert last.prompt == (Turn(role="user", content=child),)
         assert isinstance(asked.asked[0].prompt, tuple)
         assert [turn.role for turn in asked.asked[0].prompt] == ["system", "user"]
 
@@ -543,7 +543,7 @@ def test_an_operator_is_a_file_and_a_name(tmp_path: Path) -> None:
     folder = own_operator(tmp_path, front)
     state = evolution(TASK, prompts=folder, operators={"haiku": 1}, filters={"elimination": {"tolerance": 0}}, rounds=2)
     outcome, [after], ask = settled(state, planned(state), CHILD)
-    assert ask.asked[0].prompt == (Message(role="user", content=f"{TASK}, as a haiku."),)
+    assert ask.asked[0].prompt == (Turn(role="user", content=f"{TASK}, as a haiku."),)
     assert outcome.verdicts[-1].reason == "too_many_added_words"
     outcome, _, _ = settled(state, after, f"{TASK[:-1]}, rhymed.")
     assert outcome.sample is not None

@@ -17,7 +17,7 @@ from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig, BudgetConfig, build
 from selfinstruct.inputs.prices import Price
-from selfinstruct.records import Completion, Message, Request, Role, Sampling, Usage
+from selfinstruct.records import Completion, Turn, Request, Role, Sampling, Usage
 from selfinstruct.run.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
 from selfinstruct.run.events import Answered, Ended
 from selfinstruct.store.ledger import NAME, Ledger
@@ -356,7 +356,7 @@ def test_only_a_server_that_said_no_has_surely_charged_nothing(error: BaseExcept
 
 @given(prompt=st.text(max_size=60), turns=st.lists(st.text(max_size=30), max_size=3))
 def test_a_prompt_has_no_more_tokens_than_bytes(prompt: str, turns: list[str]) -> None:
-    messages = tuple(Message(role="user", content=turn) for turn in turns)
+    messages = tuple(Turn(role="user", content=turn) for turn in turns)
     size = size_of(Request(model="m", prompt=prompt or None, messages=messages))
     assert size >= sum(len(text.encode("utf-8", "replace")) for text in [prompt, *turns])
 

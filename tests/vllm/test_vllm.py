@@ -26,7 +26,7 @@ from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.local.vllm import LOG, PYTHON
 from selfinstruct.errors import EndpointError, Refused
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Message, Request, Sampling
+from selfinstruct.records import Turn, Request, Sampling
 from selfinstruct.store.ledger import Ledger
 from tests.vllm import install
 
@@ -87,7 +87,7 @@ async def test_it_completes(vllm: Backend) -> None:
 
 async def test_it_chats_and_keeps_to_a_schema(vllm: Backend) -> None:
     schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
-    turns = (Message(role="user", content="Is water wet? Answer as JSON."),)
+    turns = (Turn(role="user", content="Is water wet? Answer as JSON."),)
     sampling = Sampling(max_tokens=40, temperature=0.0)
     answer = await vllm.complete(Request(model=vllm.model, messages=turns, sampling=sampling, answer_schema=schema))
     assert list(json.loads(answer.text)) == ["yes"]
