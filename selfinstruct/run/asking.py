@@ -199,7 +199,9 @@ def _told_apart(answer: Completion) -> Completion:
     found = thoughts.split(answer.text)
     if not found.where:
         return answer
-    return answer.model_copy(update={"text": found.text, "reasoning": found.reasoning, "reasoning_from": found.where})
+    return answer.model_copy(
+        update={"text": found.text, "reasoning": found.reasoning, "reasoning_from": found.where, "marks": found.marks}
+    )
 
 
 def _cut(answer: Execution) -> Execution:

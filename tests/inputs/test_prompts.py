@@ -203,9 +203,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
                        "demonstrations", "next_number", "last_number", "structured")  # fmt: skip
     (tmp_path / "alpaca" / "tasks.chat.md").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     prompt = compile_texts(read_texts("alpaca", ("tasks",), "chat", tmp_path))["tasks"]
-    assert prompt.render(**VALUES) == (
-        Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),
-    )
+    assert prompt.render(**VALUES) == (Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),)
 
 
 # -- where they are found
