@@ -185,11 +185,11 @@ class Evolution(Record):
     """The id of the family's seed."""
     member: str
     """The id of the live task: a seed's, or a draft's of this run."""
-    depth: int = 0
+    depth: int
     """Evolutions between the two."""
     task: str
     """The text of the live task."""
-    round: int = 1
+    round: int
     steps: tuple[Step, ...]
     """Those of this round and of those to come."""
     evolved: str = ""
@@ -277,7 +277,9 @@ class EvolInstruct(Recipe[Options]):
         names, weights = list(self.options.operators), list(self.options.operators.values())
         steps = tuple(self._step(name, rng) for name in rng.choices(names, weights, k=self.options.rounds))
         task = self._joined(source)
-        return _evolution(Evolution(root=source.id, member=source.id, task=task, steps=steps, family=source.family))
+        return _evolution(
+            Evolution(root=source.id, member=source.id, depth=0, task=task, round=1, steps=steps, family=source.family)
+        )
 
     def _step(self, operator: str, rng: Random) -> Step:
         takes_data = "data_format" in self._operator(operator).front.variables
