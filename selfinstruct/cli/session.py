@@ -5,39 +5,55 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from selfinstruct.backends import Backend, check_kind, open_backend
-from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
+from selfinstruct.cli.budgets import spent_up
+from selfinstruct.cli.estimate import describe
+from selfinstruct.cli.flags import Given, folder_of, is_run
+from selfinstruct.cli.panel import JsonLines, Watcher, open_watcher
+from selfinstruct.cli.terminal import say
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump
-from selfinstruct.inputs.prices import known, prices_of
+from selfinstruct.inputs.prices import known
 from selfinstruct.run import loop
-from selfinstruct.run.budget import exceeded, standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Ended, Ending
-from selfinstruct.run.folder import begin, continued, write_config
+from selfinstruct.run.folder import begin, continued, exported, write_config
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, read
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.lock import locked
-from selfinstruct.text.display import one_line
+
+log = logging.getLogger(__name__)
 
 GRACE = 10.0
 """Seconds that requests to a server which is not ours, and may charge for them, are still given when a run ends."""
 
-PASSED_OVER = 3
+SKIPPED = 3
 """Rows of a source that could not be read which are named; more are counted."""
 EXIT_CODES: dict[Ending, int] = {
     "complete": 0, "budget": 0, "interrupted": 130, "exhausted": 1, "barren": 1, "failing": 1,
 }  # fmt: skip
+
+
+def enter(tree: Tree, given: Given, name: str) -> int:
+    """Begin the run, continue it, or only tell what it would do; the exit code.
+
+    Args:
+        name: of the run where none was given.
+    """
+    folder = folder_of(given.run_name or name, given.output_dir)
+    session = Session(folder, as_json=given.as_json, quiet=given.quiet)
+    if given.dry_run:
+        return session.dry_run(tree)
+    return session.resume(tree) if is_run(folder) else session.begin(tree)
 
 
 class Session:
@@ -58,8 +74,6 @@ class Session:
 
     def dry_run(self, tree: Tree) -> int:
         """Print the first prompt and an estimate."""
-        from selfinstruct.cli.estimate import describe
-
         told = read(build(RunConfig, tree, where="configuration"))
         _check_names(told.config)
         _check_price(told.config, told.config.backend.model, None)
@@ -69,11 +83,12 @@ class Session:
     def begin(self, tree: Tree) -> int:
         """Begin a run; its folder holds a ledger only once the backend has answered."""
         config = build(RunConfig, tree, where="configuration")
-        passed_over: list[str] = []
-        told = read(config, on_bad=lambda place, problem: passed_over.append(f"{place}: {problem}"))
-        self._tell_passed_over(passed_over)
+        skipped: list[str] = []
+        told = read(config, on_bad=lambda place, problem: skipped.append(f"{place}: {problem}"))
+        self._say_skipped(skipped)
         _check_names(told.config)
         _check_price(told.config, told.config.backend.model, None)
+        log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
         with self._new_folder():
             return loop.run(self._begin, config, told)
 
@@ -85,9 +100,10 @@ class Session:
             self._refuse_filtered(ledger)
             self._reconfigure(ledger, config)
             state = RunState.load(ledger, config)
+            log.info("%s: goes on from %s", self.folder, state.count)
             if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
                 return self._already(state, ledger)
-            if (over := _exceeded(ledger, config)) is not None:
+            if (over := spent_up(ledger, config)) is not None:
                 return self._stopped(over, state, ledger)
             return loop.run(self._continue, state, ledger)
 
@@ -98,9 +114,9 @@ class Session:
             self._refuse_filtered(ledger)
             self._reconfigure(ledger, config)
             if not (again := ledger.retry()):
-                self._say(f"{self.folder}: no job has failed")
+                say(f"{self.folder}: no job has failed")
                 return 0
-            self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
+            say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
             return loop.run(self._continue, RunState.load(ledger, config), ledger, again)
 
     def _reconfigure(self, ledger: Ledger, config: RunConfig) -> None:
@@ -114,7 +130,7 @@ class Session:
         more = f"-n {2 * state.tasks} would extend it" if state.extent is None else "nothing is left to evolve"
         ending: Ending = "complete" if state.complete or state.target is None else "exhausted"
         if ending == "complete":
-            self._say(f"{self.folder} is complete: {state.tasks} tasks kept; {more}.")
+            say(f"{self.folder} is complete: {state.tasks} tasks kept; {more}.")
         if self._as_json:
             JsonLines().see(Ended(ending, state.tasks))
         return self._finish(ending, state, ledger)
@@ -125,7 +141,7 @@ class Session:
         ledger.end(ended.ending, message)
         if self._as_json:
             JsonLines().see(ended)
-        self._say(f"{self.folder}: stopped: {message}")
+        say(f"{self.folder}: stopped: {message}")
         return self._finish(ended.ending, state, ledger)
 
     # -- driving ------------------------------------------------------------------------------------------------------
@@ -161,6 +177,11 @@ class Session:
                 for one, folder in places
                 if one is not None
             ]
+            log.info(
+                "%s: asks %s",
+                self.folder,
+                ", ".join(f"{backend.model} ({type(backend).__name__})" for backend in opened),
+            )
             yield opened[0], opened[1] if len(opened) > 1 else None
 
     def _check_same(self, role: str, backend: Backend, ledger: Ledger) -> None:
@@ -195,44 +216,41 @@ class Session:
                     ended = event if isinstance(event, Ended) else ended
         assert ended is not None
         watcher.stop()
+        log.info("%s: ended as %s with %s", self.folder, ended.ending, engine.state.count)
         if ended.message:
-            self._say(f"{self.folder}: stopped: {ended.message}")
+            say(f"{self.folder}: stopped: {ended.message}")
         return self._finish(ended.ending, engine.state, ledger, retry_only=engine.retry_only)
 
     def _finish(self, ending: Ending, state: RunState, ledger: Ledger, *, retry_only: bool = False) -> int:
         """Say what is left to do, export, and name what was written."""
         failed = ledger.count("jobs", "state = 'failed'")
         if ending == "interrupted":
-            self._say(f"{self.folder}: interrupted with {state.count}; the same command continues it")
+            say(f"{self.folder}: interrupted with {state.count}; the same command continues it")
         if ending == "exhausted" and not retry_only:
-            self._say(f"{self.folder}: nothing more can be planned; {state.count}")
+            say(f"{self.folder}: nothing more can be planned; {state.count}")
         if failed:
             jobs = "1 job" if failed == 1 else f"{failed} jobs"
-            self._say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
-        if state.tasks:
-            self._export(state, ledger)
+            say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
+        self._export(state, ledger)
         code = 0 if ending == "exhausted" and retry_only else EXIT_CODES[ending]
         return code or (1 if failed else 0)
 
     def _export(self, state: RunState, ledger: Ledger) -> None:
-        config, last = state.config, state.recipe.stages[-1]
-        for written in export(ledger, last, config.formats, self.folder / "export", config.export, notice=self._say):
+        for written in exported(ledger, state.config, self.folder / "export", notice=say):
+            log.info("%s: %d rows as %s", written.path, written.rows, written.format)
             if not self._as_json:
                 print(f"{written.path}: {written.rows} rows")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
-    def _tell_passed_over(self, rows: list[str]) -> None:
-        for row in rows[:PASSED_OVER]:
-            self._say(f"passed over: {row}")
-        if len(rows) > PASSED_OVER:
-            self._say(f"passed over: {len(rows) - PASSED_OVER} more rows; `selfinstruct seeds check` lists them")
+    def _say_skipped(self, rows: list[str]) -> None:
+        for row in rows[:SKIPPED]:
+            say(f"skipped: {row}")
+        if len(rows) > SKIPPED:
+            say(f"skipped: {len(rows) - SKIPPED} more rows; `selfinstruct seeds check` lists them")
 
     def _watch(self, config: RunConfig) -> Watcher:
         return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)
-
-    def _say(self, line: str) -> None:
-        print(one_line(line), file=sys.stderr)
 
     def _refuse_filtered(self, ledger: Ledger) -> None:
         if source := ledger.fact(FILTERED_FROM):
@@ -278,7 +296,7 @@ def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
 
     def stop() -> None:
         engine.stop()
-        watcher.note("stopping: settling what has been answered (again: at once)")
+        watcher.note("stopping once in-flight answers are settled; press Ctrl-C again to stop now")
 
     def hang_up() -> None:
         # Nobody reads what is written from here on, and a terminal that is gone would refuse it.
@@ -314,12 +332,3 @@ def _check_price(config: RunConfig, model: str, judge: str | None) -> None:
     """Raise ConfigError for a budget of cost where a price is not known, before anything is begun."""
     if config.budget.cost is not None:
         known(config, model, judge)
-
-
-def _exceeded(ledger: Ledger, config: RunConfig) -> str | None:
-    """That all of a budget is spent, for a person; what was in flight when a process died is not looked at."""
-    meters = ledger.meter()
-    spent = {role: meter.usage for role, meter in meters.items()}
-    prices = prices_of(config, ledger.fact("model") or "", ledger.fact("judge")) if config.budget.cost else {}
-    over = exceeded(standings(config.budget, spent, prices, sum(meter.seconds for meter in meters.values())))
-    return over[1] if over else None

@@ -38,9 +38,10 @@ from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import known
 from selfinstruct.records import Completion, Draft, Job, Request, Role
 from selfinstruct.run.asking import Asking, Roles
-from selfinstruct.run.budget import Purse, What
+from selfinstruct.run.budget import Purse, Reached
 from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.run.state import RunState
+from selfinstruct.run.wording import reached
 from selfinstruct.store.keys import answer_key
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text.words import storable
@@ -164,12 +165,12 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
-    def _reach(self, what: What, message: str) -> None:
+    def _reach(self, end: Reached) -> None:
         """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
         takes; where the time is up, for its grace."""
         if self._stopping is None:
-            self._stopping, self._reached = "budget", message
-            if what == "time":
+            self._stopping, self._reached = "budget", reached(end)
+            if end.cap.what == "time":
                 self._wait_at_most(self._grace)
         self._events.put_nowait(Ended("budget", self.state.tasks))
 
@@ -503,7 +504,7 @@ class Door(NamedTuple):
 
 
 def _purse(
-    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[What, str], None]
+    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[Reached], None]
 ) -> Purse:
     """The purse of a run.
 

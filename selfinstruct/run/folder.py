@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfinstruct.dataset.files import Written, export
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import MAY_CHANGE, RunConfig, build, differences, dump, merge
+from selfinstruct.recipes import task_stage
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.run.told import Told, prompts_of, resolve, source
 from selfinstruct.store.ledger import Ledger
@@ -83,3 +85,17 @@ def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[s
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
     cure = "leave it out, or begin another run with --run"
     return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
+
+
+def exported(
+    ledger: Ledger, config: RunConfig, folder: Path, notice: Callable[[str], object] | None = None
+) -> list[Written]:
+    """Write what a run exports by its own configuration; nothing where no task is kept.
+
+    Args:
+        notice: called with a line on samples that a format cannot hold.
+    """
+    stage = task_stage(config.recipe.name)
+    if not ledger.count("drafts", f"kept AND stage = '{stage}'"):
+        return []
+    return export(ledger, stage, config.formats, folder, config.export, notice=notice)

@@ -1,0 +1,17 @@
+"""`selfinstruct retry`: ask again for what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfinstruct.cli.flags import BUDGET, command, existing, run_argument, tree_of_flags, with_flags
+from selfinstruct.cli.session import Session
+
+
+@command("retry first", "retry first --max-cost 8")
+@run_argument
+@with_flags(BUDGET)
+def retry(run: str, output_dir: Path, **given: Any) -> int:
+    """Ask again for every job of RUN that failed; the run's budget holds."""
+    return Session(existing(run, output_dir)).retry(tree_of_flags(BUDGET, given))
