@@ -42,6 +42,9 @@ CLI = f"""\
 
 Standard output is for results, standard error for everything said on the way. Exit codes: 0 done · 1 finished with
 failures · 2 usage, or something to fix · 130 interrupted.
+
+`-v` logs what is done, on standard error; `--debug` logs it in detail, with tracebacks of errors. Both may stand
+before a command or after it.
 """
 CONFIG = f"""\
 # Configuration

@@ -54,7 +54,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imported(tree: ast.AST, *, at_run_time: bool = False) -> Iterator[str]:
-    """The modules of ours that a module imports, inside functions too; `at_run_time` leaves out those for type checkers."""
+    """The modules of ours that a module imports, inside functions too; at run time not those for type checkers."""
     for node in _at_run_time(tree) if at_run_time else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("selfinstruct."))

@@ -24,7 +24,7 @@ from selfinstruct.inputs.config import RunConfig, Tree, build, dump
 from selfinstruct.inputs.prices import known
 from selfinstruct.run import loop
 from selfinstruct.run.engine import Engine
-from selfinstruct.run.events import Ended, Ending
+from selfinstruct.run.events import Ended, Ending, Faulted
 from selfinstruct.run.folder import begin, continued, exported, write_config
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, read
@@ -213,6 +213,10 @@ class Session:
             async with aclosing(engine.run()) as events:
                 async for event in events:
                     watcher.see(event)
+                    if isinstance(event, Faulted):
+                        log.info(
+                            "job %d, attempt %d: %s: %s", event.job.number, event.attempt, event.fault.kind, event.fault
+                        )
                     ended = event if isinstance(event, Ended) else ended
         assert ended is not None
         watcher.stop()
