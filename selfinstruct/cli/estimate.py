@@ -5,15 +5,14 @@ from __future__ import annotations
 from random import Random
 
 from selfinstruct.backends.flow.capacity import SLOTS
+from selfinstruct.cli.budgets import estimated_cost, reaches
 from selfinstruct.inputs.config import BackendConfig, RunConfig
-from selfinstruct.inputs.prices import Price, price_of
-from selfinstruct.inputs.prices import told as told_cost
+from selfinstruct.inputs.prices import price_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.recipes import open_recipe
 from selfinstruct.recipes.base import Recipe, Setting
 from selfinstruct.recipes.pool import Pool
 from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
-from selfinstruct.run.budget import Cap, amount, caps_of
 from selfinstruct.run.told import Told
 from selfinstruct.text.display import duration, visible
 
@@ -96,20 +95,8 @@ def _taking(config: RunConfig, usage: Usage) -> list[str]:
     """What so much costs, how long it takes, and how far the budget would reach; a judge is taken for the writer."""
     price = price_of(config.backend, config.backend.model)
     seconds, assumed = _time(config.backend, usage)
-    lines = [f"  cost: {_cost(price, usage)}", f"  time: about {duration(seconds)}, if {assumed}"]
-    for cap in caps_of(config.budget):
-        whole = seconds if cap.what == "time" else amount(cap.what, usage, price)
-        lines.append(f"  budget of {cap.told(cap.limit)}{cap.unit}: {_reach(cap, whole, config.n)}")
-    return lines
-
-
-def _cost(price: Price | None, usage: Usage) -> str:
-    if price is None:
-        return "price unknown; --price-in and --price-out say it, in US dollars for a million tokens"
-    if not price.prompt and not price.completion:
-        return f"no cost ({price.source})"
-    per = f"${price.prompt:g} in, ${price.completion:g} out for a million tokens ({price.source})"
-    return f"about {told_cost(price.of(usage))}, at {per}"
+    lines = [f"cost: {estimated_cost(price, usage)}", f"time: about {duration(seconds)}, if {assumed}"]
+    return [f"  {line}" for line in (*lines, *reaches(config.budget, usage, price, seconds, config.n))]
 
 
 def _time(backend: BackendConfig, usage: Usage) -> tuple[float, str]:
@@ -125,14 +112,6 @@ def _time(backend: BackendConfig, usage: Usage) -> tuple[float, str]:
         if cap and 60 * count / cap > seconds:
             seconds, assumed = 60 * count / cap, f"{name} {cap:,g} is what holds it back"
     return seconds, assumed
-
-
-def _reach(cap: Cap, whole: float, target: int | None) -> str:
-    """How far a budget would reach, of a run that takes so much of it."""
-    if whole <= cap.limit:
-        return f"enough, about {whole / cap.limit:.0%} of it"
-    share = cap.limit / whole
-    return f"enough for about {share:.0%}" + (f", {int(share * target):,} tasks" if target else "")
 
 
 def _jobs(recipe: Recipe, target: int | None, seeds: int) -> dict[str, float]:

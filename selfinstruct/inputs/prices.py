@@ -139,15 +139,3 @@ def cost(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> float | None:
         elif tokens.prompt_tokens or tokens.completion_tokens:
             return None
     return dollars
-
-
-def told(dollars: float | None) -> str:
-    """A cost for a person."""
-    if dollars is None:
-        return "price unknown"
-    return "no cost" if dollars == 0 else money(dollars)
-
-
-def money(dollars: float) -> str:
-    """An amount for a person: `$12.50`, `$0.0031`."""
-    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"

@@ -21,10 +21,9 @@ from typing import Literal, NamedTuple
 
 from selfinstruct.errors import EndpointError, Fault
 from selfinstruct.inputs.config import BudgetConfig
-from selfinstruct.inputs.prices import Price, Prices, cost, money
+from selfinstruct.inputs.prices import Price, Prices, cost
 from selfinstruct.records import WRITER, Completion, Request, Sampling, Usage
 from selfinstruct.store.ledger import Count, Ledger
-from selfinstruct.text.display import duration
 
 PER_TURN = 16
 """Tokens at most that a server puts around each turn of a chat."""
@@ -41,7 +40,6 @@ STORE_EVERY = 1.0
 NOTHING = Usage()
 
 What = Literal["cost", "tokens", "requests", "time"]
-_DONE: dict[What, str] = {"requests": "sent", "time": "worked"}
 
 
 class Cap(NamedTuple):
@@ -51,28 +49,15 @@ class Cap(NamedTuple):
     limit: float
     """US dollars, tokens, requests, or seconds."""
 
-    def told(self, amount: float) -> str:
-        """An amount of it for a person, without its unit where that is a word."""
-        if self.what == "cost":
-            return money(amount)
-        return duration(amount) if self.what == "time" else f"{amount:,.0f}"
 
-    @property
-    def unit(self) -> str:
-        """The word after the limit."""
-        return {"cost": "", "time": " of work"}.get(self.what, f" {self.what}")
+class Reached(NamedTuple):
+    """A budget with no room for what comes next."""
 
-    def standing(self, spent: float) -> str:
-        """How much of it is spent, for a person: `4,812 of 5,000 tokens`."""
-        return f"{self.told(spent)} of {self.told(self.limit)}{self.unit}"
-
-    def reached(self, spent: float, more: float = 0.0) -> str:
-        """That it is reached, as there is no room for so much more, and what to do."""
-        why = f"{self.told(spent)} {_DONE.get(self.what, 'spent')}"
-        if self.what in ("cost", "tokens") and more:
-            why += f", and the next request may take {self.told(more)}"
-        again = f"a larger --max-{self.what} and the same command continue it"
-        return f"budget of {self.told(self.limit)}{self.unit} reached: {why}; {again}"
+    cap: Cap
+    spent: float
+    """What is spent of it, with what is in flight; in its unit, as its limit."""
+    more: float = 0.0
+    """What the next request may take at most; 0 where all is spent."""
 
 
 def caps_of(budget: BudgetConfig) -> list[Cap]:
@@ -106,17 +91,12 @@ def _so_far(what: What, spent: Mapping[str, Usage], prices: Prices, seconds: flo
     return seconds if what == "time" else sum(amount(what, usage, None) for usage in spent.values())
 
 
-def exceeded(standings: Mapping[What, tuple[float, float]]) -> tuple[What, str] | None:
-    """A budget of which all is spent, with the line that says so."""
+def exceeded(standings: Mapping[What, tuple[float, float]]) -> Reached | None:
+    """The first budget of which all is spent; None if there is none."""
     for what, (spent, limit) in standings.items():
         if spent >= limit:
-            return what, Cap(what, limit).reached(spent)
+            return Reached(Cap(what, limit), spent)
     return None
-
-
-def told(standings: Mapping[What, tuple[float, float]]) -> str:
-    """How the budgets stand, for a person: `$1.20 of $5.00, 31 of 100 requests`."""
-    return ", ".join(Cap(what, limit).standing(spent) for what, (spent, limit) in standings.items())
 
 
 class Charge(NamedTuple):
@@ -162,7 +142,7 @@ class Purse:
         doors: the models that are asked, by their names in the run.
         wanted: whether anybody still wants the answer to a request.
         resumed: models whose requests outlive the process (batches): what they had in flight will be asked again.
-        on_reached: is told, once, which budget is reached, and a line for a person.
+        on_reached: called once, with the budget that is reached.
         clock: seconds that never run backwards.
     """
 
@@ -172,7 +152,7 @@ class Purse:
         budget: BudgetConfig,
         prices: Mapping[str, Price],
         *,
-        on_reached: Callable[[What, str], None],
+        on_reached: Callable[[Reached], None],
         doors: Collection[str] = (WRITER,),
         wanted: Callable[[Request], bool] = lambda request: True,
         resumed: Collection[str] = (),
@@ -203,7 +183,7 @@ class Purse:
         self._before = sum(meter.seconds for meter in meters.values())
         self._began = self._counted = self._clock()
         if over := exceeded(standings(self._budget, self.spent, self._prices, self._before)):
-            self._end(*over)
+            self._end(over)
         elif self._budget.time is not None:
             left = self._budget.time - self._before
             self._timer = asyncio.get_running_loop().call_later(left, self._out_of_time, self._budget.time)
@@ -330,17 +310,17 @@ class Purse:
                 # A request that was sent stays sent; of what the others may take at most, some may come back.
                 if cap.what == "requests" or not any(account.in_flight.requests for account in self._accounts.values()):
                     more = amount(cap.what, charge.usage, self._prices.get(charge.door))
-                    self._end(cap.what, cap.reached(self._spent(cap) + self._in_flight(cap), more))
+                    self._end(Reached(cap, self._spent(cap) + self._in_flight(cap), more))
                 break
             self._waiting.popleft()
             if not turn.done():
                 self._send(charge)
                 turn.set_result(True)
 
-    def _end(self, what: What, message: str) -> None:
+    def _end(self, end: Reached) -> None:
         """Send nothing more."""
         self._reached = True
-        self._on_reached(what, message)
+        self._on_reached(end)
         self._turn_away()
 
     def _turn_away(self) -> None:
@@ -351,7 +331,7 @@ class Purse:
 
     def _out_of_time(self, limit: float) -> None:
         if not self._reached:
-            self._end("time", Cap("time", limit).reached(self.seconds))
+            self._end(Reached(Cap("time", limit), self.seconds))
 
     def _spent(self, cap: Cap) -> float:
         return sum(amount(cap.what, account.spent, self._prices.get(door)) for door, account in self._accounts.items())

@@ -37,12 +37,13 @@ from selfinstruct.backends.flow.metered import Metered
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.inputs.config import OTHER_DOORS, door_of, doors_of
 from selfinstruct.inputs.prices import known
-from selfinstruct.records import Answer, Draft, Job, Request
+from selfinstruct.records import Answer, Draft, Job
 from selfinstruct.run.asking import Asked, Asking, Put, as_stored
-from selfinstruct.run.budget import Purse, What
+from selfinstruct.run.budget import Purse, Reached
 from selfinstruct.run.doors import BACKLOG, Door, ModelDoor, OtherDoor, in_doubt, room_for, sandbox_door, tools_door
 from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.run.state import RunState
+from selfinstruct.run.wording import reached
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.tools.base import Sandbox, Toolbox
 
@@ -113,6 +114,8 @@ class Engine:
         self.retry_only = again is not None
         self._again = set(again or ())
         """Of the jobs to perform again, those not yet settled."""
+        self.again = len(self._again)
+        """How many jobs are to be performed again."""
         self._events: asyncio.Queue[Event | Arrived | Looked] = asyncio.Queue()
         self._waiting: dict[str, deque[Job]] = {name: deque() for name in self.doors}
         """Planned, not yet started, by the door that is asked first."""
@@ -207,12 +210,12 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
-    def _reach(self, what: What, message: str) -> None:
+    def _reach(self, end: Reached) -> None:
         """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
         takes; where the time is up, for its grace."""
         if self._stopping is None:
-            self._stopping, self._reached = "budget", message
-            if what == "time":
+            self._stopping, self._reached = "budget", reached(end)
+            if end.cap.what == "time":
                 self._wait_at_most(self._grace)
         self._events.put_nowait(Ended("budget", self.state.tasks))
 

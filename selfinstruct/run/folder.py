@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfinstruct.dataset.files import Written, export
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import RunConfig, Tree, build, differences, dump, may_change, merge
 from selfinstruct.recipes.chain import Chain
 from selfinstruct.recipes.configured import stored
 from selfinstruct.run.told import Told, prompts_of, resolve, source
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.readings import kept
 
 
 def begin(folder: Path, told: Told, models: Mapping[str, str]) -> Ledger:
@@ -101,3 +103,15 @@ def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[s
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
     cure = "leave it out, or begin another run with --run"
     return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
+
+
+def exported(ledger: Ledger, folder: Path, notice: Callable[[str], object] | None = None) -> list[Written]:
+    """Write what a run exports by its own configuration; nothing where no task is kept.
+
+    Args:
+        notice: called with a line on samples that a format cannot hold.
+    """
+    config, chain = stored(ledger)
+    if not kept(ledger, chain.task_stage):
+        return []
+    return export(ledger, chain.task_stage, config.formats, folder, config.export, notice=notice)

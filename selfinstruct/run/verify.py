@@ -1,23 +1,69 @@
-"""The same run again, from its ledger: `verify` derives everything anew and compares; `judge_again` judges under
-other settings.
+"""The same run again, from its ledger and nothing else: everything is derived anew, and compared byte for byte.
 
 No model is asked. Jobs are performed with the answers that the ledger holds, in the order that it recorded.
 """
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY
 from selfinstruct.errors import Fault, RunError
 from selfinstruct.records import Answer, Draft, Job, Outcome
+from selfinstruct.run import loop
 from selfinstruct.run.asking import Asked, Asking, Put, asked_of
+from selfinstruct.run.folder import exported
 from selfinstruct.run.rejudge import judged
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told
 from selfinstruct.store.keys import answer_key, canonical
 from selfinstruct.store.ledger import FILTERED_FROM, Event, Ledger, PlannedJob, StoredDraft
+
+log = logging.getLogger(__name__)
+
+
+class Verified(NamedTuple):
+    """What a verification looked at, and found."""
+
+    differences: list[str]
+    """A line for each thing that is not as stored."""
+    jobs: int
+    drafts: int
+
+
+def verify(folder: Path) -> Verified:
+    """Derive a run and its exports again from the stored answers, and compare."""
+    with Ledger.open(folder) as ledger, ledger.snapshot():
+        jobs, drafts = ledger.count("jobs"), ledger.count("drafts")
+        log.info("%s: deriving %d jobs and %d drafts again", folder, jobs, drafts)
+        return Verified(loop.run(_all, ledger) + list(_of_exports(ledger, folder / "export")), jobs, drafts)
+
+
+async def _all(ledger: Ledger) -> list[str]:
+    return [line async for line in Verifier(ledger).run()]
+
+
+def _of_exports(ledger: Ledger, folder: Path) -> Iterator[str]:
+    """Files of the run's formats that are not, byte for byte, what its samples give now.
+
+    Not those that describe what was exported last, which may have been other formats.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        exported(ledger, Path(scratch))
+        for derived in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+            stored = folder / derived.relative_to(scratch)
+            log.debug("%s: compared", stored)
+            if derived.name not in (AXOLOTL, LLAMA_FACTORY) and stored.exists() and not _same(stored, derived):
+                yield f"{stored}: not what the run's own settings give; `selfinstruct export` writes it again"
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
 class Unanswered(Exception):
@@ -178,6 +224,3 @@ def _first_difference(stored: Sequence[Mapping[str, Any]], derived: Sequence[Map
             if canonical(one[key]) != canonical(other[key]):
                 return f"draft {one['id']}: {key} stored as {one[key]!r:.100}, derived as {other[key]!r:.100}"
     return "differs"
-
-
-# -- judging again ----------------------------------------------------------------------------------------------------

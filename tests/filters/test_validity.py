@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from selfinstruct.errors import ConfigError
 from selfinstruct.filters import open_filter, resolve
 from selfinstruct.filters.validity import BANNED_WORDS
-from selfinstruct.recipes import alpaca
 from selfinstruct.inputs.config import RunConfig
+from selfinstruct.recipes import alpaca
 from selfinstruct.records import Draft, Reason, Seed
 from selfinstruct.run.told import resolve as resolve_run
 

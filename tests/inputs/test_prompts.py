@@ -21,7 +21,7 @@ from selfinstruct.inputs.config import Dialect
 from selfinstruct.inputs.prompts import Prompt, compile_texts, read_texts
 from selfinstruct.recipes import module_of
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL
-from selfinstruct.records import Turn, Rendered
+from selfinstruct.records import Rendered, Turn
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"

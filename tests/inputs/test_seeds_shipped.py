@@ -8,8 +8,8 @@ import pytest
 
 from selfinstruct.filters import open_filter
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.recipes.alpaca import BANNED_WORDS
 from selfinstruct.inputs.seeds import check_seeds, load_seeds
+from selfinstruct.recipes.alpaca import BANNED_WORDS
 from selfinstruct.records import Draft, Seed
 from selfinstruct.text.words import rouge_tokens
 

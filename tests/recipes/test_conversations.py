@@ -7,7 +7,7 @@ import json
 import pytest
 
 from selfinstruct.errors import Refused
-from selfinstruct.records import Job, Turn, Reason
+from selfinstruct.records import Job, Reason, Turn
 from tests.support.recipes import POOL, Answers, first, instances, kept, play, reasons, state_of
 
 TOO_LONG = Refused("prompt_too_long", "the prompt has 5,000 tokens, the model reads 4,096")

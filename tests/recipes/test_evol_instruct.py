@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfinstruct.errors import ConfigError, PromptError, Refused
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL, OPERATOR_SETS, Options
-from selfinstruct.records import Instance, Job, Turn, Outcome, Seed
+from selfinstruct.records import Instance, Job, Outcome, Seed, Turn
 from selfinstruct.run.state import RunState
 from tests.support.recipes import evolution, planned, settled
 

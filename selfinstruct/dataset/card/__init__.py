@@ -22,16 +22,16 @@ from selfinstruct.dataset.card.languages import Languages, detect
 from selfinstruct.dataset.card.markdown import Markdown, block, plain, render
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, dump, is_local
-from selfinstruct.inputs.prices import cost, money, prices_of
+from selfinstruct.inputs.prices import cost, prices_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.inputs.resources import shipped
 from selfinstruct.recipes import options_of, task_stage
 from selfinstruct.recipes.base import SamplingOptions
-from selfinstruct.recipes.configured import stored_config
+from selfinstruct.recipes.configured import stored
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.readings import summary
-from selfinstruct.text.display import one_line
+from selfinstruct.text.display import money, one_line
 
 MARK = "selfinstruct"
 """The key of ours in the front matter: of which run the dataset is, and which configurations are ours."""

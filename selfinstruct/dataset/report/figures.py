@@ -19,8 +19,6 @@ from selfinstruct.dataset.report.words import first_words, is_english, verb_and_
 from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import Prices, cost, prices_of
-from selfinstruct.recipes import task_stage
-from selfinstruct.recipes.configured import stored_config
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.readings import Spend, Summary, summary
 from selfinstruct.text.words import TOKENIZERS, unicode_tokens

@@ -5,28 +5,32 @@ All of it goes to standard error but the JSON; standard output is for results.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
-from selfinstruct.cli.evolve import RECIPE as EVOLUTION
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel as Frame
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from selfinstruct.cli import budgets
 from selfinstruct.cli.survivors import Survivors, told_rounds
+from selfinstruct.cli.terminal import say
 from selfinstruct.inputs.config import RunConfig
-from selfinstruct.inputs.prices import cost, prices_of, told
-from selfinstruct.run.budget import Cap, standings
+from selfinstruct.inputs.prices import cost, prices_of
+from selfinstruct.recipes.evol_instruct import EvolInstruct
+from selfinstruct.run.budget import standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Answered, Ended, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.readings import summary
 from selfinstruct.text.display import duration, json_line, one_line
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 RECENT = 60.0
 """Seconds over which rates are taken."""
@@ -56,8 +60,6 @@ def open_watcher(folder: Path, config: RunConfig, *, as_json: bool, quiet: bool)
         return JsonLines()
     if quiet:
         return Quiet()
-    from rich.console import Console
-
     console = Console(stderr=True)
     return (
         Panel(folder, config, console)
@@ -144,7 +146,7 @@ class Progress:
         self.prompt_tokens, self.completion_tokens = told.prompt_tokens, told.completion_tokens
         self.failed = sum(told.failed.values())
         self.faults: Counter[str] = Counter()
-        self.survivors = Survivors(ledger) if self.state.config.recipe.name == EVOLUTION else None
+        self.survivors = Survivors(ledger) if self.state.config.recipe.name == EvolInstruct.name else None
         self.model = ledger.fact("model") or ""
         self.prices = prices_of(self.state.config, self.model, ledger.fact("judge"))
         self.began = time.monotonic()
@@ -211,19 +213,15 @@ class Progress:
     @property
     def forecast(self) -> str:
         """What it cost so far, and will in all as it went so far; for a person."""
-        spent, whole = told(self.cost), self._in_all(self.cost or 0.0)
-        return spent if whole is None else f"{spent}, about {told(whole)} in all"
+        return budgets.cost_forecast(self.cost, self._in_all(self.cost or 0.0))
 
     @property
     def budget(self) -> list[str]:
         """How each budget stands, and what the whole run would take of it; for a person."""
-        purse, lines = self.engine.purse, []
-        of = standings(self.state.config.budget, purse.spent, self.prices, purse.seconds)
-        for what, (spent, limit) in of.items():
-            whole = self._in_all(spent)
-            more = "" if whole is None else f", about {Cap(what, limit).told(whole)} in all"
-            lines.append(Cap(what, limit).standing(spent) + more)
-        return lines
+        purse = self.engine.purse
+        return budgets.forecasts(
+            standings(self.state.config.budget, purse.spent, self.prices, purse.seconds), self._in_all
+        )
 
     def _in_all(self, spent: float) -> float | None:
         """What the whole run will take, by what was spent on what is done; None once it is done, and while that is
@@ -242,7 +240,7 @@ class Plain(Quiet):
 
     def note(self, line: str) -> None:
         """The line."""
-        print(one_line(line), file=sys.stderr, flush=True)
+        say(line)
 
     def start(self, engine: Engine, ledger: Ledger) -> None:
         """Begin to count."""
@@ -286,9 +284,7 @@ class Plain(Quiet):
 class Panel(Quiet):
     """A live panel on a terminal."""
 
-    def __init__(self, folder: Path, config: RunConfig, console: Any) -> None:
-        from rich.live import Live
-
+    def __init__(self, folder: Path, config: RunConfig, console: Console) -> None:
         self._folder = folder
         self._config = config
         self._console = console
@@ -322,19 +318,12 @@ class Panel(Quiet):
             self._live.stop()
 
     def _render(self) -> RenderableType:
-        from rich.console import Group
-        from rich.panel import Panel as Frame
-        from rich.text import Text
-
         notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
         body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
         title = f"[bold]selfinstruct[/] {self._config.recipe.name} · {self._folder}"
         return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._console.width))
 
     def _bar(self) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
         p = self._progress
         assert p is not None
         row = Table.grid(padding=(0, 1), expand=True)
@@ -347,9 +336,6 @@ class Panel(Quiet):
         return row
 
     def _facts(self) -> RenderableType:
-        from rich.table import Table
-        from rich.text import Text
-
         p = self._progress
         assert p is not None
         grid = Table.grid(padding=(0, 2), expand=True)
@@ -373,16 +359,3 @@ class Panel(Quiet):
             grid.add_row("budget", " · ".join(p.budget))
         grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))
         return grid
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere; the function handed out takes how much is done, and of how much."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
