@@ -7,26 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from selfinstruct.inputs.config import BudgetConfig, RunConfig
-from selfinstruct.inputs.prices import Price, prices_of
+from selfinstruct.inputs.config import BudgetConfig
+from selfinstruct.inputs.prices import Price
 from selfinstruct.records import Usage
 from selfinstruct.run import wording
-from selfinstruct.run.budget import Cap, What, amount, caps_of, exceeded, standings
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.run.budget import Cap, What, amount, caps_of
 from selfinstruct.text.display import bill
 
 Standings = Mapping[What, tuple[float, float]]
 """Of each budget how much is spent, and of how much."""
-
-
-def spent_up(ledger: Ledger, config: RunConfig) -> str | None:
-    """That all of a budget is spent; what was in flight when a process died is not counted."""
-    meters = ledger.meter()
-    spent = {role: meter.usage for role, meter in meters.items()}
-    prices = prices_of(config, ledger.fact("model") or "", ledger.fact("judge")) if config.budget.cost else {}
-    seconds = sum(meter.seconds for meter in meters.values())
-    end = exceeded(standings(config.budget, spent, prices, seconds))
-    return None if end is None else wording.reached(end)
 
 
 def stand(budgets: Standings) -> str:
@@ -63,13 +52,11 @@ def estimated_cost(price: Price | None, usage: Usage) -> str:
     return f"about {bill(price.of(usage))}, at {per}"
 
 
-def reaches(
-    budget: BudgetConfig, usage: Usage, price: Price | None, seconds: float, target: int | None
-) -> Iterator[str]:
-    """How far each budget would reach, for a run that takes so much."""
+def reaches(budget: BudgetConfig, usage: Usage, price: Price | None, target: int | None) -> Iterator[str]:
+    """How far each budget would reach, for a run that takes so much; how long it takes is not foreseen."""
     for cap in caps_of(budget):
-        whole = seconds if cap.what == "time" else amount(cap.what, usage, price)
-        yield f"budget of {wording.limit(cap)}: {_reach(cap, whole, target)}"
+        if cap.what != "time":
+            yield f"budget of {wording.limit(cap)}: {_reach(cap, amount(cap.what, usage, price), target)}"
 
 
 def _reach(cap: Cap, whole: float, target: int | None) -> str:

@@ -12,6 +12,7 @@ from selfinstruct.dataset.card import card as write
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import SPLITS
 from selfinstruct.dataset.writing import replacing
+from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 
 
@@ -34,7 +35,7 @@ def card(
         open_export(name)
     folder = existing(run, output_dir)
     with Ledger.open(folder) as ledger:
-        splits = SPLITS if stored_config(ledger).export.validation is not None else SPLITS[:1]
+        splits = SPLITS if stored(ledger).config.export.validation is not None else SPLITS[:1]
         text = write(ledger, title=folder.resolve().name, configs=dict.fromkeys(formats, splits), licence=chosen)
     if to is None:
         print(text, end="")

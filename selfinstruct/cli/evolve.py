@@ -26,6 +26,7 @@ from selfinstruct.cli.session import enter
 from selfinstruct.cli.terminal import say
 from selfinstruct.errors import ConfigError, SourceError
 from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree
+from selfinstruct.recipes.configured import stored
 from selfinstruct.recipes.evol_instruct import EvolInstruct
 from selfinstruct.store.ledger import Ledger
 
@@ -132,7 +133,7 @@ def default_name(source: str) -> str:
 
 def _stored(folder: Path) -> RunConfig:
     with Ledger.open(folder) as ledger:
-        return stored_config(ledger)
+        return stored(ledger).config
 
 
 def _require_backend(folder: Path, backend: BackendConfig, tree: Tree) -> None:

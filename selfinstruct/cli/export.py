@@ -11,6 +11,7 @@ from selfinstruct.cli.flags import command, existing, run_argument
 from selfinstruct.cli.terminal import say
 from selfinstruct.dataset.files import export as write
 from selfinstruct.inputs.config import ExportConfig, build, dump, merge
+from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 
 
@@ -85,9 +86,9 @@ def export(
     folder = existing(run, output_dir)
     given = {name: value for name, value in flags.items() if value is not None} | ({"rounds": rounds} if rounds else {})
     with Ledger.open(folder) as ledger:
-        config = stored_config(ledger)
+        config, chain = stored(ledger)
         options = build(ExportConfig, merge(dump(config.export), given), where="export")
-        last, target = task_stage(config.recipe.name), to or folder / "export"
+        last, target = chain.task_stage, to or folder / "export"
         for written in write(
             ledger, last, formats or config.formats, target, options, replace=force or to is None, notice=say
         ):

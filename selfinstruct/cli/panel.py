@@ -20,11 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from selfinstruct.cli import budgets
-from selfinstruct.cli.survivors import Survivors, told_rounds
 from selfinstruct.cli.terminal import say
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import cost, prices_of
-from selfinstruct.recipes.evol_instruct import EvolInstruct
+from selfinstruct.records import WRITER, Answer, Completion, Execution
 from selfinstruct.run.budget import standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Answered, Ended, Event, Failed, Faulted, Planned, Settled
@@ -112,9 +111,7 @@ def _plain(event: Event) -> dict[str, Any]:
         return event._asdict()
     fields: dict[str, Any] = {"job": event.job.number, "stage": event.job.stage}
     if isinstance(event, Answered):
-        answer = event.completion
-        fields |= {"seconds": round(event.seconds, 3), "finish_reason": answer.finish_reason}
-        fields |= {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+        fields |= {"seconds": round(event.seconds, 3), "from": event.door, **_answer(event.answer)}
     elif isinstance(event, Faulted):
         fields |= {"kind": event.fault.kind, "message": str(event.fault), "attempt": event.attempt}
     elif isinstance(event, Failed):
@@ -132,6 +129,13 @@ def _plain(event: Event) -> dict[str, Any]:
     return fields
 
 
+def _answer(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Completion):
+        return {"finish_reason": answer.finish_reason, "prompt_tokens": answer.prompt_tokens,
+                "completion_tokens": answer.completion_tokens}  # fmt: skip
+    return {"status": answer.status} if isinstance(answer, Execution) else {"failed": answer.failed}
+
+
 class Progress:
     """Counts of a run so far, and rates of late."""
 
@@ -146,24 +150,26 @@ class Progress:
         self.prompt_tokens, self.completion_tokens = told.prompt_tokens, told.completion_tokens
         self.failed = sum(told.failed.values())
         self.faults: Counter[str] = Counter()
-        self.survivors = Survivors(ledger) if self.state.config.recipe.name == EvolInstruct.name else None
-        self.model = ledger.fact("model") or ""
-        self.prices = prices_of(self.state.config, self.model, ledger.fact("judge"))
+        self.models = ledger.models()
+        self.prices = prices_of(self.state.config, self.models)
         self.began = time.monotonic()
         self._before = self.goal[0]
         self._tokens: deque[tuple[float, int]] = deque()
         self.latest = ""
 
+    @property
+    def model(self) -> str:
+        """The model that writes, and those of other roles with their names."""
+        return ", ".join(f"{model}" if door == WRITER else f"{door} {model}" for door, model in self.models.items())
+
     def see(self, event: Event) -> None:
         """Count an event."""
-        if isinstance(event, Answered):
-            self.prompt_tokens += event.completion.prompt_tokens
-            self.completion_tokens += event.completion.completion_tokens
-            self._tokens.append((time.monotonic(), event.completion.completion_tokens))
+        if isinstance(event, Answered) and isinstance(event.answer, Completion):
+            self.prompt_tokens += event.answer.prompt_tokens
+            self.completion_tokens += event.answer.completion_tokens
+            self._tokens.append((time.monotonic(), event.answer.completion_tokens))
         elif isinstance(event, Settled):
             for outcome in event.outcomes:
-                if self.survivors is not None:
-                    self.survivors.see(outcome)
                 if outcome.sample is None:
                     self.drops[outcome.verdicts[-1].reason] += 1
                 else:
@@ -203,7 +209,7 @@ class Progress:
         done, whole = self.goal
         if self.state.target is not None:
             return f"{done} of {whole} tasks kept"
-        return f"{done} of {whole} {self.state.recipe.stages[0]} jobs done, {self.state.tasks} tasks kept"
+        return f"{done} of {whole} {self.state.chain.stages[0].name} jobs done, {self.state.tasks} tasks kept"
 
     @property
     def cost(self) -> float | None:
@@ -343,10 +349,8 @@ class Panel(Quiet):
         grid.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
         grid.add_row("model", f"{p.model} ({self._config.backend.kind})")
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
-        stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in p.state.recipe.stages)
+        stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in (one.name for one in p.state.chain.stages))
         grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
-        if p.survivors is not None:
-            grid.add_row("rounds", told_rounds(p.survivors.rounds()) or "…")
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))

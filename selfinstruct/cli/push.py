@@ -15,6 +15,7 @@ from selfinstruct.dataset.card import MARK, Licence, begun
 from selfinstruct.dataset.card import card as write
 from selfinstruct.dataset.files import export
 from selfinstruct.dataset.hub import CARD, Hub
+from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 
 ROWS_PER_FILE = 100_000
@@ -79,9 +80,9 @@ def _files(ledger: Ledger, title: str, formats: Sequence[str], licence: Licence,
 
 def _data(ledger: Ledger, formats: Sequence[str], folder: Path) -> dict[str, Path]:
     """Each format by the names of its files on the Hub, exported as the run's table `[export]` says, as Parquet."""
-    config = stored_config(ledger)
+    config, chain = stored(ledger)
     options = config.export.model_copy(update={"file_type": "parquet", "shard_rows": ROWS_PER_FILE})
-    written = export(ledger, task_stage(config.recipe.name), formats, folder / "data", options)
+    written = export(ledger, chain.task_stage, formats, folder / "data", options)
     shards = ((one, shard) for one in written for shard in sorted(one.path.iterdir()))
     return {f"{one.format}/{one.split}-{shard.name}": shard for one, shard in shards}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from selfinstruct.cli.flags import as_json, command, existing, run_argument
 from selfinstruct.cli.terminal import draw
 from selfinstruct.dataset.exports.base import Lineage
 from selfinstruct.errors import RunError
-from selfinstruct.store.ledger import Ledger, StoredDraft
+from selfinstruct.recipes.configured import stored
+from selfinstruct.records import Completion, Execution
+from selfinstruct.store.ledger import Ledger, StoredAnswer, StoredDraft
 from selfinstruct.text.display import json_line, visible
 
 
@@ -54,7 +57,7 @@ def show(
 
 def _latest(ledger: Ledger, number: int) -> tuple[str, ...]:
     """The ids of the latest tasks, in order."""
-    last = task_stage(stored_config(ledger).recipe.name)
+    last = stored(ledger).task_stage
     rows = ledger.query("SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number)
     return tuple(id for (id,) in reversed(rows))
 
@@ -114,11 +117,24 @@ def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
         shown = f", shown {', '.join(step.demonstrations)}" if step.demonstrations else ""
         lines.append(f"  job {step.job} ({step.stage}){shown}")
         for answer in ledger.answers(step.job) if prompts else []:
-            prompt = answer.request.get("prompt") or "\n".join(
-                f"{m['role']}: {m['content']}" for m in answer.request.get("messages", [])
-            )
-            lines.append(f"    asked: {visible(prompt, indent='      ')}")
-            lines.append(
-                f"    answered ({answer.completion.finish_reason}): {visible(answer.completion.text, indent='      ')}"
-            )
+            lines += _asked(answer)
     return "\n".join(lines) + "\n"
+
+
+def _asked(stored: StoredAnswer) -> Iterator[str]:
+    """A question and its answer, whoever was asked."""
+    question, answer = stored.question, stored.answer
+    if isinstance(answer, Completion):
+        prompt = question.get("prompt") or "\n".join(
+            f"{turn['role']}: {turn['content']}" for turn in question.get("messages", [])
+        )
+        yield f"    asked: {visible(prompt, indent='      ')}"
+        if answer.reasoning:
+            yield f"    thought: {visible(answer.reasoning, indent='      ')}"
+        yield f"    answered ({answer.finish_reason}): {visible(answer.text, indent='      ')}"
+    elif isinstance(answer, Execution):
+        yield f"    ran: {visible(' '.join(question['command']), indent='      ')}"
+        yield f"    {answer.status}: {visible(answer.stdout + answer.stderr, indent='      ')}"
+    else:
+        yield f"    called: {visible(json.dumps(question, ensure_ascii=False), indent='      ')}"
+        yield f"    returned: {visible(answer.content, indent='      ')}"

@@ -9,11 +9,9 @@ import click
 
 from selfinstruct.cli import budgets
 from selfinstruct.cli.flags import as_json, command, existing, output_dir, runs
-from selfinstruct.cli.survivors import Survivors, operators_table, rounds_table, told_judgements
-from selfinstruct.cli.terminal import draw
 from selfinstruct.errors import UserError
 from selfinstruct.inputs.prices import cost, prices_of
-from selfinstruct.recipes.evol_instruct import EvolInstruct
+from selfinstruct.recipes.configured import stored
 from selfinstruct.run.budget import standings
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.readings import kept, rooted, summary
@@ -34,8 +32,6 @@ def status(run: str | None, output_dir: Path, as_json: bool) -> int:
     with Ledger.open(folder) as ledger, ledger.snapshot():
         facts = _facts(folder, ledger)
     print(json_line(facts) if as_json else _told(facts))
-    if facts.get("rounds") and not as_json:
-        _print_survivors(facts)
     return 0
 
 
@@ -60,10 +56,11 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 
 
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    config = stored_config(ledger)
-    tasks = kept(ledger, task_stage(config.recipe.name))
-    return {"run": str(folder), "recipe": config.recipe.name, "model": ledger.fact("model"), "kept": tasks,
-            "target": ledger.target(), "state": _state(ledger, tasks)}  # fmt: skip
+    config, chain = stored(ledger)
+    tasks, models = kept(ledger, chain.task_stage), ledger.models()
+    return {"run": str(folder), "recipe": config.recipe.name, "then": [link.recipe.name for link in chain.links[1:]],
+            "model": models.get("writer", ""), "models": models, "kept": tasks, "target": ledger.target(),
+            "state": _state(ledger, tasks)}  # fmt: skip
 
 
 def _state(ledger: Ledger, tasks: int) -> str:
@@ -82,16 +79,14 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    config = stored_config(ledger)
+    config = stored(ledger).config
     brief, told = _brief(folder, ledger), summary(ledger)
-    prices = prices_of(config, brief["model"] or "", ledger.fact("judge"))
+    prices = prices_of(config, ledger.models())
     spent = {role: meter.spent for role, meter in told.meter.items()}
     seconds = sum(meter.seconds for meter in told.meter.values())
-    evolution = Survivors(ledger).facts() if config.recipe.name == EvolInstruct.name else {}
     return {
         **brief,
         "begun_with": ledger.fact("version"),
-        "judge": ledger.fact("judge"),
         "jobs": {f"{jobs.stage} {jobs.state}": jobs.jobs for jobs in told.jobs},
         "drafts": [drafts._asdict() for drafts in told.drafts],
         "drops": [{"stage": drop.stage, "filter": drop.filter, "reason": drop.reason, "count": drop.drafts}
@@ -109,7 +104,6 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "budget": {what: {"spent": round(done, 6), "of": limit}
                    for what, (done, limit) in standings(config.budget, spent, prices, seconds).items()},
         "exports": sorted(str(path) for path in (folder / "export").rglob("[!.]*") if path.is_file()),
-        **evolution,
     }  # fmt: skip
 
 
@@ -120,9 +114,10 @@ def _ended(ledger: Ledger, state: str) -> dict[str, Any] | None:
 
 
 def _told(facts: dict[str, Any]) -> str:
-    lines = [f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
-             f"  recipe {facts['recipe']}, model {facts['model']}"
-             + (f", judge {facts['judge']}" if facts["judge"] else "")]  # fmt: skip
+    lines = [
+        f"{facts['run']}: {_kept(facts)} tasks kept, {facts['state']}",
+        f"  recipe {', then '.join([facts['recipe'], *facts['then']])}, {_models(facts['models'])}",
+    ]
     if ended := facts["ended"]:
         lines.insert(1, "  " + ENDED.get(ended["ending"], f"stopped: {one_line(ended['message'])}"))
     lines += [f"  {d['stage']}: {d['drafts']} drafts, {d['kept']} kept" for d in facts["drafts"]]
@@ -136,8 +131,6 @@ def _told(facts: dict[str, Any]) -> str:
         lines.append(f"  failed: {_counts(facts['failed'])}; `selfinstruct retry {facts['run']}` asks again")
     if facts["faults"]:
         lines.append("  faults met: " + _counts(facts["faults"]))
-    if facts.get("judgements"):
-        lines.append("  " + told_judgements(facts["judgements"]))
     lines.append(
         f"  {facts['answers']:,} answers, {facts['prompt_tokens']:,} tokens in ({facts['cached_tokens']:,} from cache),"
         f" {facts['completion_tokens']:,} out; {bill(facts['cost'])}"
@@ -147,11 +140,10 @@ def _told(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {path}" for path in facts["exports"])])
 
 
+def _models(models: dict[str, str]) -> str:
+    """Each role with its model; the writer's as the model of the run."""
+    return ", ".join(f"{'model' if door == 'writer' else door} {model}" for door, model in models.items())
+
+
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _print_survivors(facts: dict[str, Any]) -> None:
-    for table in (rounds_table(facts["rounds"]), operators_table(facts["operators"])):
-        print()
-        draw(table)

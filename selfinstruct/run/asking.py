@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
     model: str
     """The name that requests carry."""
-    extra: dict[str, JsonValue] = {}
+    extra: Mapping[str, JsonValue]
     """Fields added to every request."""
 
 

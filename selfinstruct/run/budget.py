@@ -132,6 +132,10 @@ class Account:
         self._density = max(self._density, tokens / size)
 
 
+def _always(request: Request) -> bool:
+    return True
+
+
 class Purse:
     """What a run may still send.
 
@@ -154,7 +158,7 @@ class Purse:
         *,
         on_reached: Callable[[Reached], None],
         doors: Collection[str] = (WRITER,),
-        wanted: Callable[[Request], bool] = lambda request: True,
+        wanted: Callable[[Request], bool] = _always,
         resumed: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

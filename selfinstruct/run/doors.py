@@ -80,9 +80,7 @@ class ModelDoor(Door):
         sending: how many requests are with the servers.
     """
 
-    def __init__(
-        self, name: str, asked: Asked, fleet: Fleet, attempts: int, sending: Callable[[str], int] = lambda name: 0
-    ) -> None:
+    def __init__(self, name: str, asked: Asked, fleet: Fleet, attempts: int, sending: Callable[[str], int]) -> None:
         super().__init__(name)
         self.asked = asked
         self.fleet = fleet
@@ -128,7 +126,7 @@ class OtherDoor(Door):
         slots: int,
         answer: Callable[[Put], Awaitable[Answer]],
         wanted: Callable[[int], bool],
-        repeatable: Callable[[Put], bool] = lambda put: True,
+        repeatable: Callable[[Put], bool],
     ) -> None:
         super().__init__(name)
         self._slots = slots
@@ -177,6 +175,10 @@ class OtherDoor(Door):
                 self._sent -= 1
 
 
+def _always(put: Put) -> bool:
+    return True
+
+
 def in_doubt(put: Put) -> Fault:
     """The fault of a call that must not be repeated and may have been made already."""
     tool = cast("Call", put.question).tool
@@ -191,7 +193,7 @@ def sandbox_door(sandbox: Sandbox, wanted: Callable[[int], bool]) -> OtherDoor:
     async def answer(put: Put) -> Answer:
         return await sandbox.run(cast("Program", put.question))
 
-    return OtherDoor("sandbox", sandbox.slots, answer, wanted)
+    return OtherDoor("sandbox", sandbox.slots, answer, wanted, _always)
 
 
 def tools_door(toolbox: Toolbox, wanted: Callable[[int], bool]) -> OtherDoor:

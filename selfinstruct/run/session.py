@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfinstruct.backends import Backend, check_kind, open_backend
+from selfinstruct.backends import Backend, Notice, check_kind, open_backend
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.dataset.files import Written
@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 GRACE = 10.0
 """Seconds that requests to a server which is not ours, and may charge for them, are still given when a run ends."""
 
-Notice = Callable[[str], object]
-"""Takes one line for a person."""
 Started = Callable[[Engine, Ledger], object]
 """Is called once the run is about to ask."""
 
