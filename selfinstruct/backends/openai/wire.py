@@ -198,10 +198,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _written(value: Any) -> str:
     """Text as it is, anything else as JSON."""
-    try:
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        return "nested too deeply to be written"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _logprobs(told: Mapping[str, Any]) -> Iterator[TokenLogprob]:
