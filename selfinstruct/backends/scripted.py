@@ -18,9 +18,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from selfinstruct.backends.base import Backend, Notice
+from selfinstruct.backends.base import Backend
 from selfinstruct.inputs import scripts
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Call, Completion, Request, TokenLogprob
 
 Reply = Completion | str | Exception
