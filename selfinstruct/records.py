@@ -222,8 +222,8 @@ class Completion(Record):
     reasoning: str = ""
     """What it thought before it answered, as it came."""
     reasoning_from: ReasoningFrom = ""
-    """Where the thoughts stood: in a field of the answer, by its name; in `parts` of its content; or in its text, between
-    `tags`, before a lone `closing_tag`, or behind an `open_tag` that is never closed."""
+    """Where the thoughts stood: in a field of the answer, by its name; in `parts` of its content; or in its text:
+    between `tags`, before a lone `closing_tag`, or behind an `open_tag` that is never closed."""
     marks: tuple[str, str] = ("", "")
     """What stood before and after the thoughts in the text, as written."""
     calls: tuple[Call, ...] = ()

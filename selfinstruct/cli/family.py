@@ -7,16 +7,15 @@ other runs it is the jobs and drafts that a draft came from.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from selfinstruct.errors import RunError
+from selfinstruct.store.ledger import Ledger, PlannedJob, StoredDraft
 from selfinstruct.text.display import one_line
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.text import Text
-    from rich.tree import Tree
-
-    from selfinstruct.store.ledger import Ledger, PlannedJob, StoredDraft
 
 Node = dict[str, Any]
 """A seed, or what became of a job, as JSON; under `children` what came of it."""
@@ -42,8 +41,6 @@ def families(ledger: Ledger, ids: Iterable[str]) -> list[Node]:
 
 def _root(ledger: Ledger, id: str) -> str:
     """The seed that a draft was evolved from in the end; a seed, and a draft of another run, stands for itself."""
-    from selfinstruct.errors import RunError
-
     if jobs := ledger.query("SELECT job FROM drafts WHERE id = ?", id):
         return str(ledger.job(jobs[0][0]).job.payload.get("root", id))
     if ledger.query("SELECT 1 FROM seeds WHERE id = ?", id):
@@ -109,8 +106,6 @@ def _made(stored: PlannedJob, draft: StoredDraft | None) -> Node:
 
 def drawn(family: Node) -> Tree:
     """A family for a terminal; what was asked for is marked."""
-    from rich.tree import Tree
-
     tree = Tree(_label(family, family["asked"]), guide_style="dim")
     _draw_children(tree, family, family["asked"])
     return tree
@@ -123,9 +118,6 @@ def _draw_children(tree: Tree, node: Node, asked: Collection[str]) -> None:
 
 def _label(node: Node, asked: Collection[str]) -> RenderableType:
     """Two lines: what was made, cut where the terminal ends, and what became of it."""
-    from rich.console import Group
-    from rich.text import Text
-
     name = _mark(node["id"], asked) if "id" in node else f"job {node['job']}"
     if "round" in node:
         name = f"round {node['round']} · {node['operator']} · {name}"
@@ -146,8 +138,6 @@ def _mark(id: str, asked: Collection[str]) -> str:
 
 
 def _fate(node: Node, asked: Collection[str]) -> list[Text]:
-    from rich.text import Text
-
     if node["stage"] == "seed":
         return [] if node["children"] else [Text("nothing has been evolved from it", style="dim")]
     answer = node.get("answer")

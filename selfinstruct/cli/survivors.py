@@ -4,13 +4,12 @@ judge said."""
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.table import Table
 
 from selfinstruct.records import Outcome, Reason
 from selfinstruct.store.ledger import Ledger
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 KEPT, OPEN = "kept", "open"
 UNDECIDED = (OPEN, Reason.SURPLUS)
@@ -125,8 +124,6 @@ def operators_table(operators: list[dict[str, Any]]) -> Table:
 
 def _table(*headings: str) -> Table:
     """A table of numbers; of a heading each word has its line, so that many find room."""
-    from rich.table import Table
-
     table = Table(box=None, padding=(0, 0, 0, 2), header_style="bold")
     for heading in headings:
         table.add_column(

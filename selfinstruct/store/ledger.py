@@ -495,6 +495,17 @@ class Ledger:
         """The keys of the calls of a job that must not be repeated and were made, or may have been."""
         return {key for (key,) in self._rows("SELECT key FROM intents WHERE job = ?", job)}
 
+    def sessions(self, job: int) -> int:
+        """How often the sessions of a job were begun so far."""
+        row = self._row(
+            "SELECT max(json_extract(question, '$.attempt')) FROM answers WHERE job = ? AND kind = 'result'", job
+        )
+        return int(row[0] or 0)
+
+    def models(self) -> dict[str, str]:
+        """The models of the run as their backends named them, by their names in the run."""
+        return dict(json.loads(self.fact("models") or "{}"))
+
     def drafts(self, where: str = "1", *values: Any, limit: int = -1) -> Iterator[StoredDraft]:
         """Drafts in order of settlement.
 
@@ -521,10 +532,11 @@ class Ledger:
         query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND ({where}) ORDER BY d.rank"
         return map(_sample, self._rows(query, *values))
 
-    def joined(self, stage: str) -> Iterator[Sample]:
-        """The samples of a stage as they were kept, in order of settlement; what people decided on them since is no
-        part of it."""
-        return map(_sample, self._rows(f"{_KEPT} AND d.stage = ? ORDER BY d.rank", stage))
+    def joined(self, stages: Collection[str]) -> Iterator[Sample]:
+        """The samples of these stages as they were kept, in order of settlement; what people decided on them since is
+        no part of it."""
+        some = f"d.stage IN ({', '.join('?' * len(stages))})"
+        return map(_sample, self._rows(f"{_KEPT} AND {some} ORDER BY d.rank", *stages))
 
     def barren(self) -> int:
         """How many jobs were settled since the last that kept anything."""

@@ -119,3 +119,25 @@ _JOBS = """
 SELECT stage, state, sum(jobs) FROM job_counts c GROUP BY 1, 2
 ORDER BY (SELECT number FROM jobs WHERE stage = c.stage ORDER BY number LIMIT 1), 2 DESC
 """
+
+
+def made_from(ledger: Ledger, stage: str, before: str = "") -> dict[str, str]:
+    """By the id of each kept draft of a stage, the id of what it was made from: a draft of the same stage, a draft of
+    the stage before, or a seed.
+
+    Args:
+        before: the stage that the recipe's sources are of; "" where these are the run's seeds.
+    """
+    return dict(ledger.query(_MADE_FROM, stage, before))
+
+
+_MADE_FROM = """
+WITH RECURSIVE up(task, parent, job) AS (
+    SELECT d.id, j.parent, d.job FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.kept AND d.stage = ?1
+    UNION ALL
+    SELECT up.task, j.parent, d.job
+    FROM up JOIN drafts d ON d.id = up.parent JOIN jobs j ON j.number = d.job WHERE d.stage NOT IN (?1, ?2)
+)
+SELECT task, coalesce(parent, (SELECT json_extract(shown, '$[0]') FROM jobs WHERE number = up.job)) FROM up
+WHERE parent IS NULL OR (SELECT stage FROM drafts WHERE id = up.parent) IN (?1, ?2)
+"""

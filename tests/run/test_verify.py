@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.cli.rejudging import rejudge, verified
 from selfinstruct.cli.session import Session
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft
 from selfinstruct.run.asking import Roles
+from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
-from selfinstruct.run.verify import perform
+from selfinstruct.run.verify import perform, verify
 from selfinstruct.store.ledger import Ledger
 from tests.run.test_engine import triples
 from tests.run.test_faults import failing
@@ -93,16 +93,14 @@ def test_verify_finds(what: str, copy: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpaca.json", "alpaca.jsonl", "samples.jsonl"])
-def test_verify_finds_a_changed_export_and_export_mends_it(
-    name: str, copy: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verified(copy.folder) == 0
+def test_verify_finds_a_changed_export_and_export_mends_it(name: str, copy: Run) -> None:
+    assert verify(copy.folder).differences == []
     path = copy.folder / "export" / name
     path.write_bytes(path.read_bytes().replace(b"Describe", b"Redescribe", 1))
-    assert verified(copy.folder) == 1
-    assert name in capsys.readouterr().out
+    [difference] = verify(copy.folder).differences
+    assert name in difference
     copy.exports()
-    assert verified(copy.folder) == 0
+    assert verify(copy.folder).differences == []
 
 
 # -- filter -----------------------------------------------------------------------------------------------------------
@@ -125,14 +123,14 @@ def stricter(whole: Run) -> Path:
     """The run judged again, where half of the words in common are too many."""
     copy = whole.folder.parent / "stricter"
     before = contents(whole.folder)
-    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.5}}) == 0
+    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.5}}).written
     assert contents(whole.folder) == before, "judging again changed the run itself"
     return copy
 
 
 def test_a_filtered_run_verifies(stricter: Path) -> None:
     assert differences(stricter) == []
-    assert verified(stricter) == 0
+    assert verify(stricter).differences == []
 
 
 def test_what_was_changed_in_a_filtered_run_is_found_too(stricter: Path, tmp_path: Path) -> None:

@@ -21,17 +21,17 @@ from selfinstruct.dataset.card import public
 from selfinstruct.dataset.card.languages import Languages, detect
 from selfinstruct.dataset.card.markdown import Markdown, block, plain, render
 from selfinstruct.errors import ConfigError
-from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, dump, is_local
-from selfinstruct.inputs.prices import cost, money, prices_of
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, doors_of, dump, is_local
+from selfinstruct.inputs.prices import cost, prices_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.inputs.resources import shipped
-from selfinstruct.recipes import options_of, task_stage
+from selfinstruct.recipes import open as open_recipe
 from selfinstruct.recipes.base import SamplingOptions
-from selfinstruct.recipes.configured import stored_config
+from selfinstruct.recipes.configured import stored
 from selfinstruct.records import Sample
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.readings import summary
-from selfinstruct.text.display import one_line
+from selfinstruct.text.display import money, one_line
 
 MARK = "selfinstruct"
 """The key of ours in the front matter: of which run the dataset is, and which configurations are ours."""
@@ -80,8 +80,8 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
     Raises:
         RunError: the ledger cannot be read.
     """
-    config = stored_config(ledger)
-    stage = task_stage(config.recipe.name)
+    config, chain = stored(ledger)
+    stage = chain.task_stage
     tasks, instances = _counts(ledger, stage)
     languages = detect([_instruction(ledger, rank) for rank in _drawn(ledger, stage, DETECTED)])
     return render(
@@ -206,8 +206,8 @@ def _cut(text: str) -> str:
 
 def _answering(ledger: Ledger, config: RunConfig) -> Tree:
     """Who answered, how they were asked, and what it took."""
-    told, model = summary(ledger), ledger.fact("model") or ""
-    prices = prices_of(config, model, ledger.fact("judge"))
+    told, model = summary(ledger), ledger.models().get("writer", "")
+    prices = prices_of(config, ledger.models())
     dollars = cost(prices, ((role, meter.spent) for role, meter in told.meter.items()))
     return {
         "told": told,
@@ -216,9 +216,9 @@ def _answering(ledger: Ledger, config: RunConfig) -> Tree:
         "revision": _revision(config.backend),
         "host": _host(config.backend),
         "dates": _dates(ledger),
-        "judge": public.name(ledger.fact("judge") or ""),
+        "judge": public.name(ledger.models().get("judge", "")),
         "dollars": Markdown(money(dollars)) if dollars else dollars,
-        "listed": all(one.price_in is None for one in (config.backend, config.judge) if one is not None),
+        "listed": all(one.price_in is None for one in doors_of(config).values()),
         "parameters": list(SamplingOptions.model_fields),
         "sampling": _sampling(config),
     }
@@ -248,7 +248,9 @@ def _dates(ledger: Ledger) -> list[Markdown]:
 
 def _sampling(config: RunConfig) -> dict[str, Tree]:
     """What is asked for in each table of sampling that the recipe has."""
-    return {name: dump(value) for name, value in options_of(config.recipe) if isinstance(value, SamplingOptions)}
+    return {
+        name: dump(value) for name, value in open_recipe(config.recipe).options if isinstance(value, SamplingOptions)
+    }
 
 
 # -- from what the run was told ---------------------------------------------------------------------------------------

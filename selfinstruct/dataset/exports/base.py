@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from selfinstruct.records import SEED_STAGE, Instance, Sample
+from selfinstruct.records import SEED_STAGE, Completion, Instance, Sample
 from selfinstruct.store.ledger import Ledger
 
 Fields = dict[str, Any]
@@ -45,17 +45,17 @@ class Lineage:
         answers = [
             {
                 "id": answer.key,
-                "model": answer.completion.model,
-                "sampling": answer.request.get("sampling", {}),
-                "prompt": answer.request.get("prompt") or answer.request.get("messages"),
+                "model": answer.answer.model,
+                "sampling": answer.question.get("sampling", {}),
+                "prompt": answer.question.get("prompt") or answer.question.get("messages"),
             }
             for answer in self._ledger.answers(stored.job.number)
-            if answer.completion.refused is None
+            if isinstance(answer.answer, Completion) and answer.answer.refused is None
         ]
         step = Step(
             stored.job.number,
             stored.job.stage,
-            list(stored.job.payload.get("from", [])),
+            list(stored.job.shown),
             answers,
             self._ledger.judgements(draft),
         )

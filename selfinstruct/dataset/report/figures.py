@@ -19,8 +19,7 @@ from selfinstruct.dataset.report.words import first_words, is_english, verb_and_
 from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import Prices, cost, prices_of
-from selfinstruct.recipes import task_stage
-from selfinstruct.recipes.configured import stored_config
+from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.readings import Spend, Summary, summary
 from selfinstruct.text.words import TOKENIZERS, unicode_tokens
@@ -41,8 +40,8 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512
 
 def figures(ledger: Ledger, name: str) -> Figures:
     """All figures of a run that the page calls by this name, ready for JSON."""
-    config = stored_config(ledger)
-    stage = task_stage(config.recipe.name)
+    config, chain = stored(ledger)
+    stage = chain.task_stage
     kept = ledger.query("SELECT instruction, stayed FROM drafts WHERE kept AND stage = ? ORDER BY rank", stage)
     instructions = [instruction for instruction, _ in kept]
     seeds = [seed.instruction for seed in ledger.seeds()]
@@ -63,14 +62,14 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "instance_drops": told.instance_drops,
         "evolution": evolution(ledger, stage),
         "reviews": told.reviews,
-        **_spent(told, prices_of(config, ledger.fact("model") or "", ledger.fact("judge"))),
+        **_spent(told, prices_of(config, ledger.models())),
     }
 
 
 def _begun(ledger: Ledger, name: str, config: RunConfig) -> Figures:
     """What the run is."""
     [[began, ended]] = ledger.query("SELECT min(at), max(at) FROM events")
-    model = ledger.fact("model") or ""
+    model = ", ".join(ledger.models().values())
     return {"name": name, "recipe": config.recipe.name, "model": model, "began": began, "ended": ended}
 
 

@@ -1,15 +1,18 @@
-"""`export`: the kept tasks as files that trainers read."""
+"""`selfinstruct export`: the kept tasks as files that trainers read."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from selfinstruct.cli.options import examples, existing, run_argument
-from selfinstruct.text.display import one_line
+from selfinstruct.cli.flags import command, existing, run_argument
+from selfinstruct.cli.terminal import say
+from selfinstruct.dataset.files import export as write
+from selfinstruct.inputs.config import ExportConfig, build, dump, merge
+from selfinstruct.recipes.configured import stored
+from selfinstruct.store.ledger import Ledger
 
 
 def _share(context: click.Context, option: click.Parameter, text: str | None) -> float | int | None:
@@ -20,12 +23,10 @@ def _share(context: click.Context, option: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"{text!r} is neither a share such as 0.1 nor a count such as 500") from None
 
 
-@click.command(
-    epilog=examples(
-        "export first --format messages --format alpaca --to data/",
-        "export first --format sharegpt --validation 0.05 --file-type parquet",
-        "export my-evolution --format evol --round 3 --round 4 --parents --provenance",
-    )
+@command(
+    "export first --format messages --format alpaca --to data/",
+    "export first --format sharegpt --validation 0.05 --file-type parquet",
+    "export my-evolution --format evol --round 3 --round 4 --parents --provenance",
 )
 @run_argument
 @click.option(
@@ -76,29 +77,20 @@ def export(
     rounds: tuple[int, ...],
     **flags: Any,
 ) -> int:
-    """Write the kept tasks of RUN as files that trainers read, with the entries that tell them how.
+    """Write the kept tasks of RUN as files that trainers read.
 
-    All files appear at once, or none does. In the run's own export folder an earlier export of the same formats makes
-    way; in another folder only with --force. The options are also settings of the run, in its table [export].
+    The entries of LLaMA-Factory and Axolotl for them are written too. All files appear at once, or none does. In the
+    run's own export folder an earlier export of the same formats makes way; in another folder only with --force.
+    The options are also settings of the run, in its table [export].
     """
-    from selfinstruct.dataset.files import export as write
-    from selfinstruct.inputs.config import ExportConfig, build, dump, merge
-    from selfinstruct.recipes import task_stage
-    from selfinstruct.recipes.configured import stored_config
-    from selfinstruct.store.ledger import Ledger
-
     folder = existing(run, output_dir)
     given = {name: value for name, value in flags.items() if value is not None} | ({"rounds": rounds} if rounds else {})
     with Ledger.open(folder) as ledger:
-        config = stored_config(ledger)
+        config, chain = stored(ledger)
         options = build(ExportConfig, merge(dump(config.export), given), where="export")
-        last, target = task_stage(config.recipe.name), to or folder / "export"
+        last, target = chain.task_stage, to or folder / "export"
         for written in write(
-            ledger, last, formats or config.formats, target, options, replace=force or to is None, notice=_say
+            ledger, last, formats or config.formats, target, options, replace=force or to is None, notice=say
         ):
             print(f"{written.path}: {written.rows} rows")
     return 0
-
-
-def _say(line: str) -> None:
-    print(one_line(line), file=sys.stderr)
