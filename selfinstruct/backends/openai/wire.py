@@ -122,12 +122,12 @@ def _content(choice: Mapping[str, Any]) -> str | None:
 def _reasoning(message: Mapping[str, Any]) -> tuple[str, ReasoningFrom]:
     """What was thought, and where that stood; of several places the first that holds any."""
     for field in FIELDS:
-        if thoughts := _words(message.get(field)):
+        if (told := message.get(field)) and (thoughts := _words(told)):
             return thoughts, field
     content = message.get("content")
-    parts = _parts(content, "thinking", "reasoning") if isinstance(content, list) else ()
-    thoughts = _words(list(parts))
-    return (thoughts, "parts") if thoughts else ("", "")
+    if isinstance(content, list) and (thoughts := _words(list(_parts(content, "thinking", "reasoning")))):
+        return thoughts, "parts"
+    return "", ""
 
 
 def _parts(content: Iterable[Any], *types: str) -> Iterator[dict[str, Any]]:
