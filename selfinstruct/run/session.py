@@ -213,7 +213,7 @@ class Run:
         """The folder holds a ledger only once those whom the run asks have answered."""
         told = self._told
         log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
-        with _new_folder(self.folder):
+        with new_folder(self.folder):
             async with AsyncExitStack() as stack:
                 world = await self._world(stack, seen)
                 writer = next(iter(world.models.values())).model
@@ -501,7 +501,7 @@ def _log_fault(event: Faulted) -> None:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
+def new_folder(folder: Path) -> Iterator[None]:
     """The run's folder, made and held, and taken away again if the run never began."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
