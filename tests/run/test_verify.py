@@ -56,7 +56,8 @@ CHANGES = {
     "a stray verdict": "INSERT INTO verdicts VALUES ('999.1', 0, 'rouge', 1, 'passed', '{}', '[]')",
     "a drop kept": 'UPDATE drafts SET kept = 1, stayed = \'[{"output":"x"}]\' WHERE kept = 0 AND rank ='
     " (SELECT min(rank) FROM drafts WHERE kept = 0)",
-    "an instance": f"UPDATE drafts SET stayed = replace(stayed, '[{{', '[{{\"output\":\"more\"}},{{') WHERE id = {LAST}",
+    "an instance": f"UPDATE drafts SET stayed = replace(stayed, '[{{', '[{{\"output\":\"more\"}},{{')"
+    f" WHERE id = {LAST}",
     "an instruction": f"UPDATE drafts SET instruction = instruction || '!' WHERE id = {LAST}",
     "what a recipe knows": f"UPDATE drafts SET meta = '{{}}' WHERE id = {LAST}",
     "a draft gone": f"DELETE FROM drafts WHERE id = {LAST}",
