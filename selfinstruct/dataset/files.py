@@ -13,11 +13,12 @@ from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.exports.base import Export, Fields, Setting
 from selfinstruct.dataset.selection import Selection
 from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
-from selfinstruct.dataset.writing import Writer, open_writer, staged
+from selfinstruct.dataset.writing import Writer, open_writer, writable
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, Sample
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.text.files import staged
 
 SPLITS = ("train", "validation")
 _SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -66,7 +67,7 @@ def export(
         origin = _Origin(ledger, selection) if options.provenance else None
         setting = Setting(ledger, options.system_prompt, options.split_seed)
         held_out = selection.held_out()
-        with staged(folder, old) as part:
+        with writable(folder), staged(folder, old) as part:
             outputs = [_Output(name, opened[name], part, options) for name in opened]
             _write(selection, held_out, outputs, setting, origin)
             describe((place for output in outputs for place in output.places()), part)

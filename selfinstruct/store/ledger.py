@@ -43,6 +43,7 @@ from selfinstruct.records import (
 )
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
+from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
 
 NAME = "ledger.sqlite"
@@ -167,14 +168,14 @@ class Ledger:
         Raises:
             RunError: the folder cannot be written.
         """
-        path, unborn = folder / NAME, folder / f".{NAME}.new"
+        path = folder / NAME
         with boundary(path):
             if path.exists():
                 raise RunError(f"{folder}: holds a run since a moment ago; the same command continues it")
-            for leftover in (unborn, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            for leftover in (Path(f"{path}-wal"), Path(f"{path}-shm")):
                 leftover.unlink(missing_ok=True)
             # Without a write-ahead log, so that one rename makes the run exist: what is cut short before is no run.
-            with cls(sqlite3.connect(unborn, isolation_level=None), unborn) as ledger:
+            with replacing(path) as [unborn], cls(sqlite3.connect(unborn, isolation_level=None), unborn) as ledger:
                 migrate(ledger._db)
                 with ledger._transaction():
                     ledger._db.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
@@ -182,7 +183,6 @@ class Ledger:
                     ledger._db.executemany("INSERT INTO seeds VALUES (?, ?, ?)", rows)
                     ledger._db.executemany("INSERT INTO prompts VALUES (?, ?)", prompts.items())
                     ledger._event("target", value=target)
-            unborn.replace(path)
             return cls(_connect(path), path)
 
     @classmethod
