@@ -406,6 +406,11 @@ class Sample(Record):
     facets: dict[str, str] = {}
 
 
+def question(sample: Sample, instance: Instance) -> str:
+    """Instruction and input as one text, with a newline between them: as WizardLM and LLaMA-Factory join them."""
+    return f"{sample.instruction}\n{instance.input}" if instance.input else sample.instruction
+
+
 def conversation(sample: Sample, instance: Instance, system: str = "") -> list[Turn]:
     """The turns of one instance in order: system prompt, question, what was said in between, output.
 
@@ -413,11 +418,10 @@ def conversation(sample: Sample, instance: Instance, system: str = "") -> list[T
         system: the system prompt of a sample that has none of its own; "" for none.
     """
     opening = sample.system or system
-    question = f"{sample.instruction}\n{instance.input}" if instance.input else sample.instruction
     ends = bool(instance.output.strip() or not instance.turns)
     return [
         *([Turn(role="system", content=opening)] if opening else []),
-        Turn(role="user", content=question),
+        Turn(role="user", content=question(sample, instance)),
         *instance.turns,
         *([Turn(role="assistant", content=instance.output, reasoning=instance.reasoning)] if ends else []),
     ]
