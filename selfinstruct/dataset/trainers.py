@@ -37,8 +37,10 @@ class Traits:
 
     def see(self, row: Fields) -> None:
         """Note the columns of a row."""
-        self.system |= "system" in row
-        self.tools |= "tools" in row
+        if "system" in row:
+            self.system = True
+        if "tools" in row:
+            self.tools = True
 
     def hear(self, sample: Sample) -> None:
         """Note what is said in a sample that has rows."""

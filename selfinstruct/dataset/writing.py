@@ -13,6 +13,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
@@ -95,8 +97,6 @@ def open_writer(path: Path, suffix: str) -> Writer:
 
 def to_json(row: Fields) -> bytes:
     """A row as JSON in UTF-8; a lone surrogate, which UTF-8 has not, stays an escape."""
-    import orjson
-
     try:
         return orjson.dumps(row, default=str)
     except TypeError:  # what orjson refuses: such a surrogate, a number of more than 64 bits, a key that is no text

@@ -729,10 +729,12 @@ def _draft(row: Sequence[Any]) -> Draft:
 
 def _sample(row: Sequence[Any]) -> Sample:
     instruction, instances, meta, system, tools, family, facets, id, stage, parent = row
-    return Sample(
-        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent,
-        system=system, tools=_tools(tools), family=family, facets={} if facets == "{}" else _decode(facets)[0],
-    )  # fmt: skip
+    sample: Sample = _SAMPLE.validate_python({
+        "id": id, "stage": stage, "instruction": instruction, "instances": _load(instances), "meta": _decode(meta)[0],
+        "parent": parent, "system": system, "tools": _tools(tools), "family": family,
+        "facets": {} if facets == "{}" else _decode(facets)[0],
+    })  # fmt: skip
+    return sample
 
 
 def _dump(records: Iterable[Record]) -> str:
@@ -741,16 +743,22 @@ def _dump(records: Iterable[Record]) -> str:
 
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to for text of our own, which has no space around it: half its time, row for row."""
-_INSTANCES = TypeAdapter(tuple[Instance, ...])
-_TOOLS = TypeAdapter(tuple[Tool, ...])
+# The validators themselves: what pydantic wraps around them costs as much as a short record.
+_SAMPLE = TypeAdapter(Sample).validator
+_INSTANCES = TypeAdapter(tuple[Instance, ...]).validator
+_TOOLS = TypeAdapter(tuple[Tool, ...]).validator
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    return () if text is None or text == "[]" else _INSTANCES.validate_json(text)
+    if text is None or text == "[]":
+        return ()
+    instances: tuple[Instance, ...] = _INSTANCES.validate_json(text)
+    return instances
 
 
 def _tools(text: str) -> tuple[Tool, ...]:
-    return () if text == "[]" else _TOOLS.validate_json(text)
+    tools: tuple[Tool, ...] = () if text == "[]" else _TOOLS.validate_json(text)
+    return tools
 
 
 @contextmanager

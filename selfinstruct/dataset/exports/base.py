@@ -104,7 +104,9 @@ def complete(sample: Sample) -> Iterator[Instance]:
 
 def exchanges(sample: Sample) -> Iterator[Instance]:
     """Of these the single exchanges without tools, which is all that a flat format has columns for."""
-    return (instance for instance in complete(sample) if not instance.turns and not sample.tools)
+    if sample.tools:
+        return iter(())
+    return (instance for instance in sample.instances if not instance.turns and instance.complete)
 
 
 def system_of(sample: Sample, setting: Setting) -> str:

@@ -31,11 +31,12 @@ def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
     """One row for each instance."""
     for instance in complete(sample):
         turns = conversation(sample, instance, setting.system)
-        yield with_tools({"messages": list(messages(turns))}, sample)
+        yield with_tools({"messages": messages(turns)}, sample)
 
 
-def messages(turns: Iterable[Turn]) -> Iterator[Fields]:
-    """Each turn; that of a tool with the name of the call that it answers."""
+def messages(turns: Iterable[Turn]) -> list[Fields]:
+    """The turns; that of a tool has the name of the call that it answers."""
+    told: list[Fields] = []
     open_calls: list[Call] = []
     for turn in turns:
         message: Fields = {"role": turn.role, "content": turn.content}
@@ -46,7 +47,8 @@ def messages(turns: Iterable[Turn]) -> Iterator[Fields]:
             message |= _answered(turn.call, open_calls)
         if not turn.train:
             message["weight"] = 0
-        yield message
+        told.append(message)
+    return told
 
 
 def _call(call: Call) -> Fields:
