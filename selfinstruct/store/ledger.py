@@ -729,7 +729,7 @@ def _draft(row: Sequence[Any]) -> Draft:
 
 def _sample(row: Sequence[Any]) -> Sample:
     instruction, instances, meta, system, tools, family, facets, id, stage, parent = row
-    sample: Sample = _SAMPLE.validate_python({
+    sample: Sample = _AS_SAMPLE.validate_python({
         "id": id, "stage": stage, "instruction": instruction, "instances": _load(instances), "meta": _decode(meta)[0],
         "parent": parent, "system": system, "tools": _tools(tools), "family": family,
         "facets": {} if facets == "{}" else _decode(facets)[0],
@@ -744,20 +744,20 @@ def _dump(records: Iterable[Record]) -> str:
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to for text of our own, which has no space around it: half its time, row for row."""
 # The validators themselves: what pydantic wraps around them costs as much as a short record.
-_SAMPLE = TypeAdapter(Sample).validator
-_INSTANCES = TypeAdapter(tuple[Instance, ...]).validator
-_TOOLS = TypeAdapter(tuple[Tool, ...]).validator
+_AS_SAMPLE = TypeAdapter(Sample).validator
+_AS_INSTANCES = TypeAdapter(tuple[Instance, ...]).validator
+_AS_TOOLS = TypeAdapter(tuple[Tool, ...]).validator
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
     if text is None or text == "[]":
         return ()
-    instances: tuple[Instance, ...] = _INSTANCES.validate_json(text)
+    instances: tuple[Instance, ...] = _AS_INSTANCES.validate_json(text)
     return instances
 
 
 def _tools(text: str) -> tuple[Tool, ...]:
-    tools: tuple[Tool, ...] = () if text == "[]" else _TOOLS.validate_json(text)
+    tools: tuple[Tool, ...] = () if text == "[]" else _AS_TOOLS.validate_json(text)
     return tools
 
 
