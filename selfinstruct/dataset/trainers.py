@@ -78,7 +78,7 @@ def _name(place: Place) -> str:
 
 
 def _llama_factory(place: Place) -> Fields:
-    """How LLaMA-Factory is to read it (its data/README.md); not at all where it would lose the calls."""
+    """How LLaMA-Factory is to read it (its data/README.md); not at all where it cannot read the calls."""
     entry: Fields = getattr(place.export, "LLAMA_FACTORY", {})
     calls: Fields | None = getattr(place.export, "LLAMA_FACTORY_CALLS", None) if place.traits.calls else {}
     if not entry or calls is None:

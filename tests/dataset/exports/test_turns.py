@@ -291,7 +291,7 @@ def test_sharegpts_entries_tell_roles_and_tools(tmp_path: Path) -> None:
 
 
 def test_llama_factory_is_told_of_no_messages_with_calls(tmp_path: Path) -> None:
-    """It would lose them; `sharegpt` is the format that it reads them in."""
+    """Its reader of them alters system prompts; `sharegpt` is the format that it reads calls in."""
     info, axolotl = entries(tmp_path, "messages", draft(CALLED, tools=(WEATHER,)))
     assert info == {}
     assert (axolotl["type"], axolotl["field_tools"]) == ("chat_template", "tools")
