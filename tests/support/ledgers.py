@@ -26,16 +26,17 @@ def ledger_of(folder: Path, *drafts: Draft, seeds: tuple[Seed, ...] = ()) -> Pat
     facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "model": "m"}
     with Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1) as ledger:
         for number, draft in enumerate(drafts, start=1):
-            ledger.plan(Job(number, STAGE, {}))
+            ledger.plan(job := Job(number, STAGE, {}))
             sample = _sample(number, draft)
-            ledger.settle(number, [Outcome(sample.id, draft, (Verdict(filter="none", keep=True),), sample)], [])
+            ledger.settle(job, [Outcome(sample.id, draft, (Verdict(filter="none", keep=True),), sample)], [])
     return folder
 
 
 def _sample(number: int, draft: Draft) -> Sample:
     return Sample(
-        id=f"{number}.1", stage=STAGE, instruction=draft.instruction, instances=draft.instances, meta=draft.meta
-    )
+        id=f"{number}.1", stage=STAGE, instruction=draft.instruction, instances=draft.instances, meta=draft.meta,
+        system=draft.system, tools=draft.tools, family=draft.family, facets=draft.facets,
+    )  # fmt: skip
 
 
 def exported(
