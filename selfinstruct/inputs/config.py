@@ -248,6 +248,10 @@ class RunConfig(Section):
     roles: dict[str, Annotated[tuple[RoleConfig, ...], Field(strict=False)]] = {}
     """The models of a role, by its name: `[roles.judge]`, or several with weights. What is left out is as in `backend`,
     unless it has a `kind` or `base_url` of its own. `[judge]` is short for `[roles.judge]`."""
+    sandbox: SandboxConfig | None = None
+    """Where the programs of a recipe run."""
+    tools: ToolsConfig | None = None
+    """Which tools a recipe may call."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
     budget: BudgetConfig = BudgetConfig()
@@ -296,7 +300,7 @@ _OF_A_SERVER = (
     "script", "price_in", "price_out", "price_cached",
 )  # fmt: skip
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience", "budget", *(f"backend.{key}" for key in _OF_A_SERVER),
+    "n", "formats", "export", "patience", "budget", "sandbox.slots", "sandbox.script", "tools.slots", "tools.script", *(f"backend.{key}" for key in _OF_A_SERVER),
     *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
 })  # fmt: skip
 """What may differ when a run is continued, a star for any name or place: nothing of it changes what a request asks or

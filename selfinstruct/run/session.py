@@ -45,6 +45,7 @@ from selfinstruct.run.told import Told, read
 from selfinstruct.run.verify import Verified, verify
 from selfinstruct.store.ledger import FILTERED_FROM, NAME, Ledger, StoredDraft
 from selfinstruct.store.lock import locked
+from selfinstruct.tools import open_sandbox, open_toolbox
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -267,7 +268,15 @@ class Run:
             models[door] = await stack.enter_async_context(open_backend(told, folder=place, notice=seen.notice))
         names = (f"{door}: {backend.model} ({type(backend).__name__})" for door, backend in models.items())
         log.info("%s: asks %s", self.folder, ", ".join(names))
-        return World(models)
+        config, sandbox, toolbox = self.config, None, None
+        if config.sandbox is not None:
+            opening = open_sandbox(config.sandbox, folder=self.folder, notice=seen.notice)
+            sandbox = await stack.enter_async_context(opening)
+        if config.tools is not None:
+            toolbox = await stack.enter_async_context(
+                open_toolbox(config.tools, folder=self.folder, notice=seen.notice)
+            )
+        return World(models, sandbox, toolbox)
 
     def _made(self, state: RunState, ledger: Ledger, world: World, again: Collection[int] | None = None) -> Engine:
         # A batch is not waited for: whoever continues the run finds it where it was.
