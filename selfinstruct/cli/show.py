@@ -90,7 +90,7 @@ def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
         "reason": draft.reason,
         "review": next((review.word for review in ledger.reviews("draft = ?", draft.id).values()), None),
         "instruction": draft.draft.instruction,
-        "instances": [instance.model_dump() for instance in (draft.stayed if draft.kept else draft.draft.instances)],
+        "instances": [instance.fields() for instance in (draft.stayed if draft.kept else draft.draft.instances)],
         **draft.draft.meta,
         "lineage": [step._asdict() for step in Lineage(ledger, draft.sample).steps()],
     }

@@ -28,6 +28,8 @@ FileType = Literal["jsonl", "json", "parquet"]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 """A list in TOML, a tuple here: frozen."""
 Settings = TypeVar("Settings", bound=BaseModel)
+OTHER_DOORS = ("sandbox", "tools")
+"""What else a job may ask; no role is called so."""
 
 
 class Section(BaseModel):
@@ -291,17 +293,14 @@ def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
         raise ValueError(f"`roles.{name}`: of several models each needs a `model` name of its own")
 
 
-OTHER_DOORS = ("sandbox", "tools")
-"""What else a job may ask; no role is called so."""
-
-
 _OF_A_SERVER = (
     "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "timeout", "attempts", "server_args", "context",
     "script", "price_in", "price_out", "price_cached",
 )  # fmt: skip
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience", "budget", "sandbox.slots", "sandbox.script", "tools.slots", "tools.script", *(f"backend.{key}" for key in _OF_A_SERVER),
-    *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
+    "n", "formats", "export", "patience", "budget",
+    *(f"{door}.{key}" for door in OTHER_DOORS for key in ("slots", "script")),
+    *(f"backend.{key}" for key in _OF_A_SERVER), *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
 })  # fmt: skip
 """What may differ when a run is continued, a star for any name or place: nothing of it changes what a request asks or
 how an answer is judged."""
@@ -470,7 +469,7 @@ def dump(config: BaseModel) -> Tree:
 
 def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
+        place = _dotted(problem["loc"])
         if problem["type"] == "extra_forbidden":
             yield f"unknown key `{place}`" + _nearest(model, problem["loc"])
         elif problem["type"] == "missing":
@@ -481,13 +480,24 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             yield f"`{place}` = {problem['input']!r:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
+def _dotted(place: tuple[int | str, ...]) -> str:
+    """A place in dots; the first of a list of tables is left out, for most often it is the only one."""
+    return ".".join(str(part) for part in place if part != 0 or isinstance(part, str))
+
+
+def _table_in(kind: Any) -> Any:
+    """The table in a type: of one that may be left out, of a list of them, or by names."""
+    if hasattr(kind, "model_fields"):
+        return kind
+    return next((found for part in get_args(kind) if hasattr(found := _table_in(part), "model_fields")), kind)
+
+
 def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """`; did you mean …?` for an unknown key, looked up in the table that it stands in."""
     table: Any = model
     for part in place[:-1]:
-        table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
-        # Of a table that may be left out, the table.
-        table = next((kind for kind in get_args(table) if hasattr(kind, "model_fields")), table)
+        table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else table
+        table = _table_in(table)
     known = list(getattr(table, "model_fields", {}))
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f" (known: {', '.join(known)})"

@@ -10,6 +10,7 @@ from selfinstruct.backends.flow.capacity import BATCH, ORDERED, SLOTS
 from selfinstruct.errors import ConfigError, SourceError
 from selfinstruct.filters import resolve as resolve_filter
 from selfinstruct.inputs.config import (
+    OTHER_DOORS,
     BackendConfig,
     Dialect,
     RecipeConfig,
@@ -168,9 +169,9 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
         ConfigError: no recipe asks the role, or its models want different dialects.
     """
     if role not in (WRITER, *chain.doors):
-        asked = ", ".join(door for door in chain.doors)
         recipe = " and ".join(link.recipe.name for link in chain.links)
-        raise ConfigError(f"roles.{role}: {recipe} asks no {role}; leave it out (asked: {asked})")
+        asked = ", ".join(door for door in chain.doors if door not in OTHER_DOORS)
+        raise ConfigError(f"roles.{role}: {recipe} asks no {role}, but {asked}; leave it out")
     models = [
         _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))
         for model in filled_role(config, role)
