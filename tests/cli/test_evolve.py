@@ -298,9 +298,7 @@ def test_another_model_judges_where_one_is_named(here: Path, selfinstruct: Say) 
     told = selfinstruct("show", "alpaca-evolved", "4.1", "--prompts").out
     assert "    answered (stop): It depends.\n" in told
     assert selfinstruct("verify", "alpaca-evolved").code == 0
-    assert selfinstruct("evolve", "alpaca-evolved").err.endswith(
-        "is complete: 1 tasks kept; nothing is left to do.\n"
-    )
+    assert selfinstruct("evolve", "alpaca-evolved").err.endswith("is complete: 1 tasks kept; nothing is left to do.\n")
     assert "No one asks me" not in told
 
 
@@ -308,9 +306,10 @@ def test_a_judge_that_is_only_named_is_asked_where_the_writer_is(here: Path, sel
     script = evolving(here, judge=" Equal")
     said = selfinstruct("evolve", alpaca(here), "--script", script, *ONCE, "--judge-model", "critic", "--quiet")
     assert said == (0, "", "")
-    assert stored(here, "alpaca-evolved")["judge"] | {"extra": {}} == {
+    [judge] = stored(here, "alpaca-evolved")["roles"]["judge"]
+    assert judge | {"extra": {}} == {
         "kind": "scripted", "model": "critic", "script": script, "dialect": "completion", "api_key_env": "OPENAI_API_KEY",
-        "structured": False, "batch": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
+        "structured": False, "batch": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {}, "weight": 1.0,
     }  # fmt: skip
 
 
