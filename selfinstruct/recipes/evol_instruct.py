@@ -225,7 +225,7 @@ class EvolInstruct(Recipe[Options]):
     pooled = "evolve"
     Options = Options
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Any) -> None:
         super().__init__(options)
         if not options.elimination:
             evolve, answer = self.stages

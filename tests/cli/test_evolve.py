@@ -228,7 +228,7 @@ def test_a_dry_run_prints_the_first_prompt_and_an_estimate_and_leaves_nothing(he
     ]
     assert re.fullmatch(r"  about 19 requests, [\d,]+ tokens in, [\d,]+ out", lines[3])
     assert lines[4] == "  cost: no cost (a model of your own)"
-    assert lines[6:] == ["Nothing was asked."]
+    assert lines[5:] == ["Nothing was asked."]
     assert sorted(path.name for path in here.iterdir()) == ["alpaca.json", "evolve.jsonl"]
 
 
