@@ -22,18 +22,7 @@ from selfinstruct.dataset import exports
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
 from tests.support.cli import answers, say, seeds
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-
-
-def page(name: str) -> str:
-    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
-
-
-def blocks(name: str, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE)
+from tests.support.pages import DOCS, blocks, page
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +121,7 @@ def test_the_queries_of_the_ledger_page_run(
         "SELECT d.id, round(json_extract(d.detail, '$.score'), 3) AS score, d.instruction,"
     ]
     assert (score, text, resembles) == (1.0, "Name three rivers of Europe!", "Name three rivers of Europe.")
-    [(_, instruction, given, made)] = found[
-        "SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input, json_extract(i.value, '$.output') AS output"
-    ]
+    [(_, instruction, given, made)] = found["SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input,"]
     assert (instruction, given, made) == ("Explain why the tide rises.", "the sea", "It is wide.")
     assert all(
         lost == 0
