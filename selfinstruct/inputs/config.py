@@ -261,11 +261,14 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _roles(cls, tree: Any) -> Any:
-        """A role of one model may be written as a table, and the judge's without its heading."""
+    def _shorthand(cls, tree: Any) -> Any:
+        """A role of one model may be written as a table, and the judge's without its heading; a further recipe by its
+        name alone."""
         if not isinstance(tree, Mapping) or not isinstance(tree.get("roles", {}), Mapping):
             return tree
         tree, roles = dict(tree), dict(tree.get("roles", {}))
+        if isinstance(then := tree.get("then"), list | tuple):
+            tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
         if "judge" in tree and "judge" in roles:
             raise ValueError("`judge` is short for `roles.judge`: keep one of the two")
         if "judge" in tree:
@@ -395,12 +398,27 @@ def load(path: Path) -> Tree:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """A new tree: `over` wins, tables are merged, lists and values replaced."""
+    """A new tree: `over` wins, tables are merged, lists and values replaced.
+
+    A table over a list of tables is merged into them: by their places from 0, or where there is one into that.
+    """
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        merged[key] = _merged(merged.get(key), value)
     return merged
+
+
+def _merged(old: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(old, Mapping):
+        return merge(old, value)
+    if not isinstance(old, list) or not all(isinstance(table, Mapping) for table in old):
+        return value
+    if len(old) == 1 and not all(key.isdecimal() for key in value):
+        return [merge(old[0], value)]
+    places = {str(place): table for place, table in enumerate(old)}
+    return list(merge(places, value).values()) if value.keys() <= places.keys() else value
 
 
 def assignment(text: str) -> Tree:

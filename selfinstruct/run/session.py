@@ -458,9 +458,8 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     tree = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     if isinstance(tree.get("recipe"), str):
         tree["recipe"] = {"name": tree["recipe"]}
-    if "then" in tree:
-        then = [tree["then"]] if isinstance(tree["then"], str | Mapping) else tree["then"]
-        tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
+    if isinstance(tree.get("then"), str | Mapping):
+        tree["then"] = [tree["then"]]
     if isinstance(backend := tree.get("backend"), Mapping):
         tree["backend"] = implied(backend)
     return tree
