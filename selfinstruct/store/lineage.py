@@ -61,14 +61,18 @@ def _told(stored: StoredAnswer) -> dict[str, Any]:
 
 
 def origins(ledger: Ledger, stage: str) -> dict[str, str]:
-    """By draft of a stage, what it was made from: the nearest draft of that stage up the line of its jobs, else the
-    source that its family began with; one that was made from neither is left out."""
-    return dict(ledger.query(_ORIGINS, stage, stage, stage))
+    """By draft, what it was made from: the nearest draft of a stage up the line of its jobs, else the source that its
+    family began with; one that was made from neither is left out.
+
+    Args:
+        stage: the recipe's last stage.
+    """
+    return dict(ledger.query(_ORIGINS, stage, stage))
 
 
 _ORIGINS = """
 WITH RECURSIVE up(id, family, above) AS (
-    SELECT d.id, d.family, j.parent FROM drafts d JOIN jobs j ON j.number = d.job WHERE d.stage = ?
+    SELECT d.id, d.family, j.parent FROM drafts d JOIN jobs j ON j.number = d.job
     UNION ALL
     SELECT u.id, u.family, j.parent FROM up u JOIN drafts d ON d.id = u.above JOIN jobs j ON j.number = d.job
     WHERE d.stage <> ?

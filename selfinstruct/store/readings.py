@@ -10,7 +10,7 @@ from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
-from selfinstruct.records import Outcome, Reason, Role
+from selfinstruct.records import WRITER, Outcome, Reason, Role
 from selfinstruct.store.ledger import Ledger, Meter
 
 
@@ -129,8 +129,11 @@ def job_counts(ledger: Ledger) -> list[tuple[str, str, str, int]]:
 
 
 def models(ledger: Ledger) -> dict[str, str]:
-    """The model of each role that was asked, as the run was told or as its server resolved it."""
-    return dict(json.loads(ledger.fact("models") or "{}"))
+    """The model of each role, as the run was told it or its server named it."""
+    if (told := ledger.fact("models")) is not None:
+        return dict(json.loads(told))
+    facts = {WRITER: ledger.fact("model"), "judge": ledger.fact("judge")}
+    return {role: model for role, model in facts.items() if model}
 
 
 def lasted(ledger: Ledger) -> tuple[float, float]:
