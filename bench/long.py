@@ -103,7 +103,7 @@ def make(folder: Path, drafts: int, recipe: str) -> None:
     """Make a run of so many drafts in `folder`, and print a row at each tenth of them."""
     # Here, so that whoever only starts others stays small.
     from selfinstruct.backends.scripted import ScriptedBackend, prompt_of
-    from selfinstruct.cli.view import Plain
+    from selfinstruct.cli.panel import Plain
     from selfinstruct.inputs.config import RunConfig, build
     from selfinstruct.run.engine import Engine
     from selfinstruct.run.events import Settled

@@ -21,12 +21,14 @@ import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from selfinstruct.cli import evolve, generate
-from selfinstruct.cli.main import cli
+from selfinstruct.cli.evolve import FLAGS as EVOLVE
+from selfinstruct.cli.generate import FLAGS as GENERATE
+from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.filters import FILTERS
 from selfinstruct.inputs.config import MAY_CHANGE, BackendConfig, BudgetConfig, ExportConfig, RunConfig
 from selfinstruct.recipes import RECIPES, module_of
 from selfinstruct.recipes.base import SamplingOptions
+from selfinstruct.recipes.evol_instruct import EvolInstruct
 from selfinstruct.store import migrations
 
 DOCS = Path(__file__).parent
@@ -40,6 +42,9 @@ CLI = f"""\
 
 Standard output is for results, standard error for everything said on the way. Exit codes: 0 done · 1 finished with
 failures · 2 usage, or something to fix · 130 interrupted.
+
+`-v` logs what is done, on standard error; `--debug` logs it in detail, with tracebacks of errors. Both may stand
+before a command or after it.
 """
 CONFIG = f"""\
 # Configuration
@@ -77,6 +82,7 @@ def cli_page() -> str:
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """Every command with its path, groups before what is in them."""
+    command = command.load() if isinstance(command, Lazy) else command
     yield path, command
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
@@ -89,8 +95,8 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 
 def config_page() -> str:
     """Every setting, from the models that own them."""
-    flags = {".".join(setting.place): setting.flag for setting in (*evolve.SETTINGS, *generate.SETTINGS)}
-    evolving = flags | {".".join(setting.place): setting.flag for setting in evolve.SETTINGS}
+    flags = {".".join(flag.place): flag.names for flag in (*EVOLVE, *GENERATE)}
+    evolving = flags | {".".join(flag.place): flag.names for flag in EVOLVE}
     parts = [
         CONFIG,
         section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters", "budget", "export")),
@@ -101,7 +107,7 @@ def config_page() -> str:
     ]
     for name in RECIPES.ours:
         module = module_of(name)
-        title, theirs = f'`[recipe]` with `name = "{name}"`', evolving if name == evolve.RECIPE else flags
+        title, theirs = f'`[recipe]` with `name = "{name}"`', evolving if name == EvolInstruct.name else flags
         parts.append(section(title, module.Options, "recipe.", theirs, skip=("switches",)))
         title = f'`[recipe.switches]` of "{name}"'
         parts.append(section(title, module.Switches, "recipe.switches.", flags))

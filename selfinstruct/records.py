@@ -78,6 +78,8 @@ class Call(Record):
     """Its name within a conversation, by which the tool's turn refers to it; "" where it needs none."""
     tool: str
     arguments: dict[str, JsonValue] = {}
+    raw: str = ""
+    """What was written instead of arguments, where it is no JSON object that can be kept; `arguments` is then empty."""
 
 
 class Tool(Record):
@@ -220,7 +222,10 @@ class Completion(Record):
     reasoning: str = ""
     """What it thought before it answered, as it came."""
     reasoning_from: ReasoningFrom = ""
-    """Where the thoughts stood: in a field of the answer, or in its text, between tags or before a lone closing one."""
+    """Where the thoughts stood: in a field of the answer, by its name; in `parts` of its content; or in its text:
+    between `tags`, before a lone `closing_tag`, or behind an `open_tag` that is never closed."""
+    marks: tuple[str, str] = ("", "")
+    """What stood before and after the thoughts in the text, as written."""
     calls: tuple[Call, ...] = ()
     """The tools that it calls."""
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -229,11 +234,15 @@ class Completion(Record):
     @property
     def whole(self) -> str:
         """The text as the model wrote it, with the thoughts that stood in it."""
-        return {"tags": f"<think>{self.reasoning}</think>", "closing_tag": f"{self.reasoning}</think>",
-                "open_tag": f"<think>{self.reasoning}"}.get(self.reasoning_from, "") + self.text  # fmt: skip
+        if self.reasoning_from not in ("tags", "closing_tag", "open_tag"):
+            return self.text
+        before, after = self.marks
+        return f"{before}{self.reasoning}{after}{self.text}"
 
 
-ReasoningFrom = Literal["", "reasoning", "reasoning_content", "tags", "closing_tag", "open_tag"]
+ReasoningFrom = Literal[
+    "", "reasoning", "reasoning_content", "reasoning_details", "parts", "tags", "closing_tag", "open_tag"
+]
 
 
 class Program(Record):

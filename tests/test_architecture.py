@@ -53,9 +53,9 @@ def modules() -> dict[str, ast.Module]:
     return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imported(tree: ast.AST, *, at_import_only: bool = False) -> Iterator[str]:
-    """The modules of ours that a module imports, inside functions too unless told otherwise."""
-    for node in _at_import(tree) if at_import_only else ast.walk(tree):
+def imported(tree: ast.AST, *, at_run_time: bool = False) -> Iterator[str]:
+    """The modules of ours that a module imports, inside functions too; at run time not those for type checkers."""
+    for node in _at_run_time(tree) if at_run_time else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("selfinstruct."))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "selfinstruct":
@@ -64,13 +64,12 @@ def imported(tree: ast.AST, *, at_import_only: bool = False) -> Iterator[str]:
                 yield inner if inner in modules() else str(node.module)
 
 
-def _at_import(tree: ast.AST) -> Iterator[ast.AST]:
-    """All that runs when a module is imported: no functions, nothing for type checkers alone."""
+def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """All of a module but what is there for type checkers alone."""
     for node in ast.iter_child_nodes(tree):
-        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not typing_only:
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
             yield node
-            yield from _at_import(node)
+            yield from _at_run_time(node)
 
 
 def part(module: str) -> str:
@@ -93,7 +92,7 @@ def test_imports_point_down(module: str) -> None:
 
 
 def test_no_import_goes_round() -> None:
-    graph = {name: set(imported(tree, at_import_only=True)) - {name} for name, tree in modules().items()}
+    graph = {name: set(imported(tree, at_run_time=True)) - {name} for name, tree in modules().items()}
     standing = dict(graph)
     while free := [name for name, others in standing.items() if not others & set(standing)]:
         for name in free:

@@ -17,7 +17,7 @@ import pytest
 
 from selfinstruct import backends, filters, recipes
 from selfinstruct.backends.scripted import Line
-from selfinstruct.cli.main import cli
+from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.dataset import exports
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
@@ -76,6 +76,7 @@ def test_everything_that_has_a_name_is_on_its_page(where: str, name: str) -> Non
 
 def test_every_command_is_on_its_page() -> None:
     def walk(command: click.Command, path: str) -> list[str]:
+        command = command.load() if isinstance(command, Lazy) else command
         inner = command.commands.items() if isinstance(command, click.Group) else []
         return [path, *(line for name, one in inner for line in walk(one, f"{path} {name}"))]
 

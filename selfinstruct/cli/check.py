@@ -1,23 +1,23 @@
-"""`check`: is the server up, does the model answer, which dialect suits it."""
+"""`selfinstruct check`: is the server up, does the model answer, which dialect suits it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from selfinstruct.cli.options import as_json, examples, implied
+from selfinstruct.backends import Backend, open_backend
+from selfinstruct.cli.flags import as_json, command, implied
+from selfinstruct.cli.terminal import say
+from selfinstruct.errors import SelfInstructError
+from selfinstruct.inputs.config import BackendConfig, build, dialect_of, load
+from selfinstruct.records import Request, Sampling, Turn
+from selfinstruct.run import loop
 from selfinstruct.text.display import json_line, one_line
 
-if TYPE_CHECKING:
-    from selfinstruct.backends.base import Backend
-    from selfinstruct.inputs.config import BackendConfig
 
-
-@click.command(
-    epilog=examples("check", "check --base-url http://localhost:8000/v1", "check --backend openai --model gpt-4o-mini")
-)
+@command("check", "check --base-url http://localhost:8000/v1", "check --backend openai --model gpt-4o-mini")
 @click.option(
     "-c",
     "--config",
@@ -37,9 +37,6 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
 
     Asks two short questions, one as a completion and one as a chat: a few dozen tokens.
     """
-    from selfinstruct.inputs.config import BackendConfig, build, load
-    from selfinstruct.run import loop
-
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
     implied(tree)
@@ -59,15 +56,9 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
 
 
 async def _look(config: BackendConfig) -> dict[str, Any]:
-    import sys
-
-    from selfinstruct.backends import open_backend
-    from selfinstruct.inputs.config import dialect_of
-    from selfinstruct.records import Turn, Request, Sampling
-
     sampling = Sampling(max_tokens=8, temperature=0)
     config = config.model_copy(update={"batch": False})  # A batch would be answered tomorrow.
-    async with open_backend(config, notice=lambda line: print(line, file=sys.stderr)) as backend:
+    async with open_backend(config, notice=say) as backend:
         plain = Request(model=backend.model, prompt="1, 2, 3,", sampling=sampling)
         chat = Request(model=backend.model, messages=(Turn(role="user", content="Say yes."),), sampling=sampling)
         answers = {"completion": await _try(backend, plain), "chat": await _try(backend, chat)}
@@ -84,9 +75,7 @@ async def _look(config: BackendConfig) -> dict[str, Any]:
         }
 
 
-async def _try(backend: Backend, request: Any) -> str:
-    from selfinstruct.errors import SelfInstructError
-
+async def _try(backend: Backend, request: Request) -> str:
     try:
         completion = await backend.complete(request)
     except SelfInstructError as error:

@@ -1,23 +1,26 @@
-"""`dedup`: near-duplicates out of any file, exactly as a run decides."""
+"""`selfinstruct dedup`: near-duplicates out of any file, exactly as a run decides."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import click
 
-from selfinstruct.cli.options import as_json, examples
+from selfinstruct.cli.flags import as_json, command
+from selfinstruct.cli.terminal import progress_bar
+from selfinstruct.dataset.dedup import Keep, check_roles, dedup_files
+from selfinstruct.errors import SourceError
+from selfinstruct.text.words import TOKENIZERS
 
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(
-    epilog=examples(
-        "dedup alpaca_data.json",
-        "dedup mine.jsonl --against test_set.parquet --field question --threshold 0.6",
-        "dedup one.csv two.csv --to both.jsonl --keep longest",
-    )
+@command(
+    "dedup alpaca_data.json",
+    "dedup mine.jsonl --against test_set.parquet --field question --threshold 0.6",
+    "dedup one.csv two.csv --to both.jsonl --keep longest",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--against", multiple=True, type=_FILE, help="Rows compared with, and not written; may be repeated.")
@@ -63,18 +66,12 @@ def dedup(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Drop near-duplicate rows of FILES (JSONL, JSON, CSV, Parquet, folders), exactly, by ROUGE-L.
+    """Drop near-duplicate rows of FILES, exactly, by ROUGE-L.
 
-    A row is dropped when its text is above the threshold with a row kept before it, or with any row of --against.
+    FILES are JSONL, JSON, CSV, Parquet, or folders of them. A row is dropped when its text is above the threshold with
+    a row kept before it, or with any row of --against.
     Dropped rows are written too, each with what it is too like and the score.
     """
-    from typing import cast
-
-    from selfinstruct.cli.view import progress_bar
-    from selfinstruct.dataset.dedup import Keep, check_roles, dedup_files
-    from selfinstruct.errors import SourceError
-    from selfinstruct.text.words import TOKENIZERS
-
     kept = to or files[0].with_name(f"{files[0].name.partition('.')[0]}.kept.jsonl")
     gone = dropped or kept.with_name(f"{kept.name.partition('.')[0]}.dropped.jsonl")
     check_roles(files, against, kept, gone)

@@ -1,155 +1,132 @@
-"""`--dry-run`: the first prompt, and what the run may take."""
+"""`--dry-run`: the first question, and what the run may take."""
 
 from __future__ import annotations
 
-from random import Random
+import json
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
-from selfinstruct.backends.flow.capacity import SLOTS
-from selfinstruct.inputs.config import BackendConfig, RunConfig
-from selfinstruct.inputs.prices import Price, price_of
-from selfinstruct.inputs.prices import told as told_cost
-from selfinstruct.inputs.prompts import compile_texts
-from selfinstruct.recipes import open_recipe
-from selfinstruct.recipes.base import Recipe, Setting
-from selfinstruct.recipes.pool import Pool
-from selfinstruct.records import Completion, Job, Rendered, Sampling, Usage
-from selfinstruct.run.budget import Cap, amount, caps_of
+from pydantic import JsonValue
+
+from selfinstruct.cli.budgets import estimated_cost, reaches
+from selfinstruct.inputs.config import models_of
+from selfinstruct.inputs.prices import price_of
+from selfinstruct.recipes.base import Stage
+from selfinstruct.records import WRITER, Call, Program, Rendered, Role, Sampling, Tool, Usage
+from selfinstruct.run import loop
+from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told
-from selfinstruct.text.display import duration, visible
+from selfinstruct.text.display import visible
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text, roughly; enough for an estimate."""
 ANSWER_SHARE = 0.25
 """How much of its room an answer of the first stage takes, roughly (docs/lab.md)."""
+ROOM = 512
+"""Tokens that an answer is taken to have room for, where nothing is said."""
 LATER_ANSWER = 90
 """Tokens of an answer of a later stage, roughly."""
-TOKENS_PER_SECOND = {"llamacpp": 130, "vllm": 4000}
-"""That a server of ours writes to all who ask, roughly: the embedded model on two cores, an 8B model on one GPU."""
-AT_ONCE = 32
-"""Requests that such a server answers at once, where nothing is said."""
-TOKENS_PER_SECOND_EACH = 50
-"""That any other server writes to each who asks, roughly."""
 
 
-class _Asked(Exception):
-    """Ends `perform` at its first request."""
+class Asked(Exception):
+    """Ends `perform` at its first question.
 
-    def __init__(self, prompt: Rendered, sampling: Sampling) -> None:
+    Args:
+        parts: the question, each part under its heading.
+        room: tokens that the answer may have; 0 where no model is asked.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, str]], room: int = 0) -> None:
         super().__init__()
-        self.prompt = prompt
-        self.sampling = sampling
+        self.parts = parts
+        self.room = room
+
+
+class Asking:
+    """An `Ask` that answers nothing."""
+
+    async def generate(
+        self,
+        prompt: Rendered,
+        sampling: Sampling,
+        *,
+        role: Role = WRITER,
+        tools: Sequence[Tool] = (),
+        answer_schema: dict[str, JsonValue] | None = None,
+    ) -> NoReturn:
+        """See `Ask.generate`."""
+        heading = "the first prompt" if role == WRITER else f"the first prompt, to the {role}"
+        parts = (
+            [(heading, prompt)] if isinstance(prompt, str) else [(f"{heading}: {t.role}", t.content) for t in prompt]
+        )
+        raise Asked(parts, sampling.max_tokens or ROOM)
+
+    async def run(self, program: Program) -> NoReturn:
+        """See `Ask.run`."""
+        files = [(f"the first program: {path}", text) for path, text in program.files.items()]
+        raise Asked([("the first program", " ".join(program.command)), *files])
+
+    async def call(self, call: Call, *, session: str = "") -> NoReturn:
+        """See `Ask.call`."""
+        raise Asked([(f"the first call: {call.tool}", json.dumps(call.arguments, ensure_ascii=False, indent=2))])
 
 
 def describe(told: Told) -> str:
-    """The first prompt as it would be sent, and an estimate of requests, tokens and cost."""
-    asked = _first_request(told)
-    return f"{_shown(asked.prompt)}\n\n{_estimate(told, asked)}"
+    """The first question as it would be put, and an estimate of requests, tokens and cost."""
+    asked = _first_question(told)
+    shown = "\n".join(f"--- {heading} ---\n{visible(text, indent='')}" for heading, text in asked.parts)
+    return f"{shown or 'The first job asks nobody.'}\n\n{_estimate(told, asked)}"
 
 
-def _first_request(told: Told) -> _Asked:
-    recipe = open_recipe(told.config.recipe, Setting.of(compile_texts(told.prompts), told.config))
-    plan = recipe.plan(Pool(told.seeds), Random(f"{told.config.seed}:1"))
-    assert plan is not None
-
-    async def generate(
-        prompt: Rendered, sampling: Sampling, *, answer_schema: object = None, judge: bool = False
-    ) -> Completion:
-        raise _Asked(prompt, sampling)
-
+def _first_question(told: Told) -> Asked:
+    state = RunState(told, target=None)
+    job = state.plan()
+    assert job is not None, "a run has something to begin with"
     try:
-        # It asks before it awaits anything else, so one step of the coroutine is enough.
-        recipe.perform(Job(1, *plan), generate).send(None)
-    except _Asked as asked:
+        loop.run(state.perform, job, Asking())
+    except Asked as asked:
         return asked
-    raise AssertionError("a recipe that asks nothing")
+    return Asked(())
 
 
-def _shown(prompt: Rendered) -> str:
-    if isinstance(prompt, str):
-        return f"--- the first prompt ---\n{visible(prompt, indent='')}"
-    turns = (f"--- the first prompt: {turn.role} ---\n{visible(turn.content, indent='')}" for turn in prompt)
-    return "\n".join(turns)
-
-
-def _estimate(told: Told, asked: _Asked) -> str:
-    config = told.config
-    recipe = open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config))
-    jobs = _jobs(recipe, config.n, len(told.seeds))
-    first, later = recipe.stages[0], sum(jobs[stage] * recipe.requests[stage] for stage in recipe.stages[1:])
-    tokens_in = jobs[first] * _tokens(asked.prompt) + later * _tokens_of_others(told)
-    tokens_out = jobs[first] * (asked.sampling.max_tokens or 512) * ANSWER_SHARE + later * LATER_ANSWER
-    by = f"{config.recipe.name} ({config.backend.kind}, {config.backend.dialect} dialect)"
+def _estimate(told: Told, asked: Asked) -> str:
+    config, stages = told.config, told.chain.stages
+    jobs = _jobs(told)
+    first, later = stages[0], sum(jobs[stage.name] * stage.asks for stage in stages[1:])
+    prompt = sum(len(text) for _, text in asked.parts) / CHARACTERS_PER_TOKEN if asked.room else 0.0
+    tokens_in = jobs[first.name] * prompt + later * _tokens_of_others(told)
+    tokens_out = jobs[first.name] * asked.room * ANSWER_SHARE + later * LATER_ANSWER
+    writer = models_of(config, WRITER)[0]
+    recipes = ", then ".join(link.recipe.name for link in told.chain.links)
+    by = f"{recipes} ({writer.kind}, {writer.dialect} dialect)"
     wanted = f"{config.n:,} tasks" if config.n else f"all tasks that {len(told.seeds):,} seeds make"
-    lines = [f"Estimate for {wanted} with {by}, by experience with small models:"]
-    lines += [
-        f"  {stage}: about {max(1.0, jobs[stage]):,.0f} jobs, {recipe.expected[stage]:g} kept from each"
-        for stage in recipe.stages
-    ]
-    usage = Usage(round(jobs[first] * recipe.requests[first] + later), int(tokens_in), 0, int(tokens_out))
-    lines.append(
-        f"  about {usage.requests:,} requests, {usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out"
-    )
-    return "\n".join([*lines, *_taking(config, usage), "Nothing was asked."])
+    usage = Usage(round(jobs[first.name] * first.asks + later), int(tokens_in), 0, int(tokens_out))
+    price = price_of(writer, writer.model)
+    return "\n".join([
+        f"Estimate for {wanted} with {by}, by experience with small models:",
+        *(f"  {stage.name}: about {max(1.0, jobs[stage.name]):,.0f} jobs, {stage.brings:g} kept from each"
+          for stage in stages),
+        f"  about {usage.requests:,} requests, {usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out",
+        f"  cost: {estimated_cost(price, usage)}",
+        *(f"  {line}" for line in reaches(config.budget, usage, price, config.n)),
+        "Nothing was asked.",
+    ])  # fmt: skip
 
 
-def _taking(config: RunConfig, usage: Usage) -> list[str]:
-    """What so much costs, how long it takes, and how far the budget would reach; a judge is taken for the writer."""
-    price = price_of(config.backend, config.backend.model)
-    seconds, assumed = _time(config.backend, usage)
-    lines = [f"  cost: {_cost(price, usage)}", f"  time: about {duration(seconds)}, if {assumed}"]
-    for cap in caps_of(config.budget):
-        whole = seconds if cap.what == "time" else amount(cap.what, usage, price)
-        lines.append(f"  budget of {cap.told(cap.limit)}{cap.unit}: {_reach(cap, whole, config.n)}")
-    return lines
-
-
-def _cost(price: Price | None, usage: Usage) -> str:
-    if price is None:
-        return "price unknown; --price-in and --price-out say it, in US dollars for a million tokens"
-    if not price.prompt and not price.completion:
-        return f"no cost ({price.source})"
-    per = f"${price.prompt:g} in, ${price.completion:g} out for a million tokens ({price.source})"
-    return f"about {told_cost(price.of(usage))}, at {per}"
-
-
-def _time(backend: BackendConfig, usage: Usage) -> tuple[float, str]:
-    """Seconds to write so many tokens, and what that assumes."""
-    if backend.batch:
-        return 86400.0, "the batches take the day that they may"
-    at_once = backend.concurrency or SLOTS.get(backend.kind, AT_ONCE)
-    ours = None if backend.base_url else TOKENS_PER_SECOND.get(backend.kind)
-    speed = ours or TOKENS_PER_SECOND_EACH * at_once
-    how = "" if ours else f" ({TOKENS_PER_SECOND_EACH} to each of {at_once} requests in flight)"
-    seconds, assumed = usage.completion_tokens / speed, f"the server writes {speed:,} tokens a second{how}"
-    for name, cap, count in (("rpm", backend.rpm, usage.requests), ("tpm", backend.tpm, usage.tokens)):
-        if cap and 60 * count / cap > seconds:
-            seconds, assumed = 60 * count / cap, f"{name} {cap:,g} is what holds it back"
-    return seconds, assumed
-
-
-def _reach(cap: Cap, whole: float, target: int | None) -> str:
-    """How far a budget would reach, of a run that takes so much of it."""
-    if whole <= cap.limit:
-        return f"enough, about {whole / cap.limit:.0%} of it"
-    share = cap.limit / whole
-    return f"enough for about {share:.0%}" + (f", {int(share * target):,} tasks" if target else "")
-
-
-def _jobs(recipe: Recipe, target: int | None, seeds: int) -> dict[str, float]:
+def _jobs(told: Told) -> dict[str, float]:
     """Jobs of each stage: backward from the tasks wanted, or forward from the seeds."""
+    stages, target = told.chain.stages, told.config.n
     brought = 1.0
-    for stage in recipe.stages:
-        brought *= recipe.expected[stage]
-    first = float(recipe.extent(seeds) or 0) if target is None else target / brought
-    jobs = {}
-    for stage in recipe.stages:
-        jobs[stage], first = first, first * recipe.expected[stage]
-    return jobs
+    for stage in stages:
+        brought *= stage.brings
+    extent = told.chain.first.recipe.extent(len(told.seeds))
+    return dict(_counts(stages, float(extent or 0) if target is None else target / brought))
 
 
-def _tokens(prompt: Rendered) -> float:
-    text = prompt if isinstance(prompt, str) else "".join(message.content for message in prompt)
-    return len(text) / CHARACTERS_PER_TOKEN
+def _counts(stages: Sequence[Stage], first: float) -> Iterator[tuple[str, float]]:
+    for stage in stages:
+        yield stage.name, first
+        first *= stage.brings
 
 
 def _tokens_of_others(told: Told) -> float:

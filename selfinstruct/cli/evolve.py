@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from selfinstruct.cli.options import LEDGER, folder_of, runs
-from selfinstruct.cli.settings import (
+from selfinstruct.cli.flags import (
     BACKEND,
     MAKING,
     PROMPTS,
     SETTINGS_EPILOG,
+    Flag,
     Given,
-    Setting,
-    enter,
+    folder_of,
+    is_run,
+    known_runs,
     run_options,
     tree_of,
 )
-from selfinstruct.text.display import one_line
+from selfinstruct.cli.logs import Command
+from selfinstruct.cli.session import enter
+from selfinstruct.cli.terminal import say
+from selfinstruct.errors import ConfigError, SourceError
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree
+from selfinstruct.recipes.configured import stored
+from selfinstruct.recipes.evol_instruct import EvolInstruct
+from selfinstruct.store.ledger import Ledger
 
-if TYPE_CHECKING:
-    from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree
-
-RECIPE = "evol-instruct"
 SAYS_WHO = {"kind", "model", "base_url", "script"}
 """Settings of a backend that say who evolves."""
 EPILOG = """\b
@@ -53,18 +57,18 @@ class Operators(click.ParamType[Any]):
             self.fail(f"{value!r}: write general, code, or names with weights such as deepen=2,in_breadth", param, ctx)
 
 
-SETTINGS = [
-    Setting(
+FLAGS = [
+    Flag(
         "-n/--num-tasks",
         ("n",),
         {"type": click.IntRange(1), "metavar": "N", "help": "Evolved tasks to keep.  [default: all that there are]"},
     ),
-    Setting(
+    Flag(
         "--rounds",
         ("recipe", "rounds"),
         {"type": click.IntRange(1), "help": "Times that every live task is evolved.  [default: 4]"},
     ),
-    Setting(
+    Flag(
         "--operators",
         ("recipe", "operators"),
         {
@@ -73,20 +77,20 @@ SETTINGS = [
             "help": "general (default), code, or names with weights: deepen=2,in_breadth.",
         },
     ),
-    Setting(
+    Flag(
         "--strict",
         ("recipe", "strict"),
         {"type": click.Choice(["released", "paper"]), "help": "As the repository ran, or as the paper tells."},
     ),
     PROMPTS,
     *BACKEND,
-    Setting("--judge-model", ("judge", "model"), {"help": "Another model to judge whether anything was gained."}),
-    Setting(
+    Flag("--judge-model", ("judge", "model"), {"help": "Another model to judge whether anything was gained."}),
+    Flag(
         "--judge-base-url",
         ("judge", "base_url"),
         {"metavar": "URL", "help": "Its server, where that is another.  [default: the same]"},
     ),
-    Setting(
+    Flag(
         "--judge-api-key-env",
         ("judge", "api_key_env"),
         {"metavar": "NAME", "help": "Environment variable that holds that server's key."},
@@ -95,9 +99,9 @@ SETTINGS = [
 ]
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=Command, epilog=EPILOG)
 @click.argument("source")
-@run_options(SETTINGS)
+@run_options(FLAGS)
 def evolve(source: str, **given: Any) -> int:
     """Make the tasks of SOURCE harder and rarer, round by round, or continue doing so.
 
@@ -105,18 +109,18 @@ def evolve(source: str, **given: Any) -> int:
     Each round evolves every live task; what fails gives way to its parent.
     """
     around = Given.taken(given)
-    tree = tree_of(SETTINGS, around, given)
-    tree["recipe"] = {**tree.get("recipe", {}), "name": RECIPE}
+    tree = tree_of(FLAGS, around, given)
+    tree["recipe"] = {**tree.get("recipe", {}), "name": EvolInstruct.name}
     folder = folder_of(source, around.output_dir)
-    if not (folder / LEDGER).is_file():
+    if not is_run(folder):
         _require_source(source, around.output_dir)
         return enter({**tree, "seeds": source}, around, default_name(Path(source).name))
     config = _stored(folder)
-    if config.recipe.name == RECIPE and not around.run_name:
-        click.echo(f"{one_line(str(folder))} is an evolution: continuing it; --run evolves what lives in it", err=True)
+    if config.recipe.name == EvolInstruct.name and not around.run_name:
+        say(f"{folder} is an evolution: continuing it; --run evolves what lives in it")
         return enter(tree, around, source)
     name = default_name(folder.resolve().name)
-    if not (folder_of(around.run_name or name, around.output_dir) / LEDGER).is_file():
+    if not is_run(folder_of(around.run_name or name, around.output_dir)):
         _require_backend(folder, config.backend, tree)
     return enter({**tree, "seeds": str(folder)}, around, name)
 
@@ -128,18 +132,13 @@ def default_name(source: str) -> str:
 
 
 def _stored(folder: Path) -> RunConfig:
-    from selfinstruct.recipes.configured import stored_config
-    from selfinstruct.store.ledger import Ledger
-
     with Ledger.open(folder) as ledger:
-        return stored_config(ledger)
+        return stored(ledger).config
 
 
 def _require_backend(folder: Path, backend: BackendConfig, tree: Tree) -> None:
     """Raise ConfigError where the embedded model would take over, unasked, from the one that wrote a run: that is a
     waste, and to ask the other unasked may cost money."""
-    from selfinstruct.errors import ConfigError
-
     if SAYS_WHO & tree.get("backend", {}).keys() or (backend.kind == "llamacpp" and not backend.model):
         return
     same = f"--backend {backend.kind}" + (f" --model {backend.model}" if backend.model else "")
@@ -150,8 +149,5 @@ def _require_backend(folder: Path, backend: BackendConfig, tree: Tree) -> None:
 
 
 def _require_source(source: str, outputs: Path) -> None:
-    from selfinstruct.errors import SourceError
-
     if not Path(source).exists():
-        there = ", ".join(runs(outputs)) or "none yet; `selfinstruct generate` begins one"
-        raise SourceError(f"{source}: neither a file nor a run; runs under {outputs}: {there}")
+        raise SourceError(f"{source}: neither a file nor a run; runs under {outputs}: {known_runs(outputs)}")

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from selfinstruct.cli.settings import (
-    BACKEND,
-    MAKING,
-    PROMPTS,
-    SETTINGS_EPILOG,
-    Given,
-    Setting,
-    enter,
-    run_options,
-    tree_of,
-)
-
-if TYPE_CHECKING:
-    from selfinstruct.inputs.config import RunConfig, Tree
+from selfinstruct.cli.flags import BACKEND, MAKING, PROMPTS, SETTINGS_EPILOG, Flag, Given, run_options, tree_of
+from selfinstruct.cli.logs import Command
+from selfinstruct.cli.session import enter
+from selfinstruct.inputs.config import RunConfig, Tree, build
 
 EPILOG = """\b
 Examples:
   selfinstruct generate
   selfinstruct generate -n 500 --run trial
-  selfinstruct generate --seeds my.jsonl --backend vllm --model Qwen/Qwen3-8B -n 50000
+  selfinstruct generate my.jsonl --backend vllm --model Qwen/Qwen3-8B -n 50000
   selfinstruct generate --base-url http://localhost:8000/v1 --model my-model
   OPENAI_API_KEY=… selfinstruct generate --backend openai --model gpt-4o-mini -n 1000
   selfinstruct generate --config run.toml --set filters.rouge.threshold=0.6
 """ + SETTINGS_EPILOG.format(command="GENERATE")
 
-SETTINGS = [
-    Setting(
+FLAGS = [
+    Flag(
         "-n/--num-tasks",
         ("n",),
         {
@@ -43,13 +34,13 @@ SETTINGS = [
             "help": "Tasks to keep, each with at least one instance.  [default: 30]",
         },
     ),
-    Setting("--recipe", ("recipe", "name"), {"help": "self-instruct (default) or alpaca."}),
-    Setting(
+    Flag("--recipe", ("recipe", "name"), {"help": "self-instruct (default) or alpaca."}),
+    Flag(
         "--strict/--no-strict",
         ("recipe", "strict"),
         {"default": None, "help": "Decide item for item as the published code does."},
     ),
-    Setting(
+    Flag(
         "--seeds",
         ("seeds",),
         {"metavar": "PATH", "help": "Seed tasks: JSONL, JSON, CSV, Parquet, a dataset folder, or a run's folder."},
@@ -60,23 +51,28 @@ SETTINGS = [
 ]
 
 
-@click.command(epilog=EPILOG)
-@run_options(SETTINGS)
-def generate(**given: Any) -> int:
+@click.command(cls=Command, epilog=EPILOG)
+@click.argument("source", type=click.Path(), required=False)
+@run_options(FLAGS)
+@click.pass_context
+def generate(context: click.Context, /, source: str | None, **given: Any) -> int:
     """Expand seed tasks until N tasks are kept, or continue a run.
 
-    With no option at all it uses the seeds that ship and a small embedded model: good for trying everything, not for
-    a dataset to train on. `--model` with a backend changes that.
+    SOURCE holds the seed tasks: the same as --seeds. Without it, the seeds that ship are used, and without a model a
+    small embedded one: good for trying everything, not for a dataset to train on. `--model` with a backend changes
+    that.
     """
+    if source is not None:
+        if context.get_parameter_source("seeds") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"seeds are given twice, {source} and --seeds {given['seeds']}: leave one out")
+        given["seeds"] = source
     around = Given.taken(given)
-    tree = tree_of(SETTINGS, around, given)
+    tree = tree_of(FLAGS, around, given)
     return enter(tree, around, default_name(tree))
 
 
 def default_name(tree: Tree) -> str:
     """A run's name when none is given: what is made, and by whom."""
-    from selfinstruct.inputs.config import RunConfig, build
-
     config: RunConfig = build(RunConfig, tree, where="configuration")
     model = Path(config.backend.model).name or (
         "embedded" if config.backend.kind == "llamacpp" else config.backend.kind

@@ -6,26 +6,66 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
+from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import click
 
-from selfinstruct.cli import check, dedup, evolve, generate, hub, look, publish, refine, report, seeds
+from selfinstruct.cli.logs import log_options
 from selfinstruct.errors import UserError
 from selfinstruct.text.display import one_line
 
+log = logging.getLogger(__name__)
+
+COMMANDS = {
+    "generate": "Expand seed tasks until N tasks are kept, or continue a run.",
+    "evolve": "Make the tasks of SOURCE harder and rarer, round by round, or continue doing so.",
+    "status": "Show how far RUN is, what it kept, dropped and took; without RUN, list all runs.",
+    "show": "Show samples or drafts of RUN by their IDS, with their story; or the latest tasks.",
+    "drops": "Show what was dropped, by which filter and why; for a near-duplicate, of what.",
+    "filter": "Judge the stored drafts of RUN again under other settings, into a copy.",
+    "retry": "Ask again for every job of RUN that failed; the run's budget holds.",
+    "verify": "Derive all of RUN again from its stored answers, and compare byte for byte.",
+    "export": "Write the kept tasks of RUN as files that trainers read.",
+    "card": "Print the dataset card that `push` would publish, made from the ledger of RUN.",
+    "push": "Publish the kept tasks of RUN as a dataset on the Hugging Face Hub, in one commit.",
+    "report": "Write RUN as one HTML page: what is in it, how it was filtered, what it cost.",
+    "review": "Keep, drop and edit the tasks of RUN by hand, in a browser, with the keyboard.",
+    "dedup": "Drop near-duplicate rows of FILES, exactly, by ROUGE-L.",
+    "seeds": "Look at seed tasks.",
+    "check": "Say whether the server is up, whether the model answers, and which dialect suits it.",
+}
+"""Each command with its line in `--help`; it is the function of that name in the module of that name."""
 EPILOG = """\b
 Examples:
   selfinstruct generate                                     try it: embedded model, no key, no GPU
-  selfinstruct generate --seeds my.jsonl -n 50000 --backend vllm --model Qwen/Qwen3-8B
+  selfinstruct generate my.jsonl -n 50000 --backend vllm --model Qwen/Qwen3-8B
   selfinstruct evolve self-instruct-embedded                make what is kept harder and rarer
   selfinstruct status                                       the runs under outputs/
 """
 
 
+class Lazy(click.Command):
+    """Stands for a command until that is called, or asked for its help: only then its module is imported."""
+
+    def load(self) -> click.Command:
+        """The command itself."""
+        found: click.Command = getattr(import_module(f"selfinstruct.cli.{self.name}"), str(self.name))
+        return found
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
 @click.group(
+    commands=[Lazy(name, help=line) for name, line in COMMANDS.items()],
+    params=log_options(),
     epilog=EPILOG,
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -40,13 +80,6 @@ def cli() -> None:
     A run is one folder under outputs/: its configuration, its ledger with everything a model ever answered, its
     exports. A run that stopped, for whatever reason, is continued by the command that began it.
     """
-
-
-for command in (
-    generate.generate, evolve.evolve, look.status, look.show, look.drops, refine.filter, refine.retry, refine.verify,
-    publish.export, hub.card, hub.push, report.report, report.review, dedup.dedup, seeds.seeds, check.check,
-):  # fmt: skip
-    cli.add_command(command)
 
 
 def run() -> None:
@@ -77,8 +110,9 @@ def _code() -> int:
         print(help.format_message())
         return 2
     except click.ClickException as error:
-        return _say(_told(error))
+        return _say(_worded(error))
     except UserError as error:
+        log.debug("stopped by an error that can be fixed", exc_info=True)
         return _say(str(error))
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
@@ -89,17 +123,15 @@ def _say(line: str) -> int:
     return 2
 
 
-def _told(error: click.ClickException) -> str:
+def _worded(error: click.ClickException) -> str:
     """What click found wrong with the command line, and where to read what is right."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    told = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".")
     if context is not None and context.command is cli and isinstance(error, click.NoSuchOption):
-        told += "; options stand after the command"
-    elif told.startswith("No such command") and "Did you mean" not in told:
-        told += f"; known: {', '.join(getattr(context and context.command, 'commands', {}))}"
-    elif context is not None and context.command is generate.generate and "unexpected extra argument" in told:
-        told += "; seeds are named with --seeds, a run with --run"
-    return f"{told}; see {context.command_path} --help" if context else told
+        message += "; options stand after the command"
+    elif message.startswith("No such command") and "Did you mean" not in message:
+        message += f"; known: {', '.join(getattr(context and context.command, 'commands', {}))}"
+    return f"{message}; see {context.command_path} --help" if context else message
 
 
 if __name__ == "__main__":

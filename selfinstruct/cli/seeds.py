@@ -1,18 +1,19 @@
-"""`seeds check`: what is in a file of seeds, and what is wrong with it, line by line."""
+"""`selfinstruct seeds check`: what is in a file of seeds, and what is wrong with it, line by line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from selfinstruct.cli.options import as_json, examples
+from selfinstruct.cli.flags import as_json, examples
+from selfinstruct.cli.logs import Command
+from selfinstruct.filters.rouge_index import RougeIndex
+from selfinstruct.inputs.resources import find
+from selfinstruct.inputs.seeds import SeedReport, check_seeds
 from selfinstruct.text.display import json_line, visible
-
-if TYPE_CHECKING:
-    from selfinstruct.inputs.seeds import SeedReport
+from selfinstruct.text.words import TOKENIZERS
 
 NEAR = 0.7
 """ROUGE-L above which two seeds are called near-duplicates: what the pool would not take either."""
@@ -25,14 +26,11 @@ def seeds() -> None:
     """Look at seed tasks."""
 
 
-@seeds.command(epilog=examples("seeds check my.jsonl", "seeds check alpaca_data.json --json"))
+@seeds.command(cls=Command, epilog=examples("seeds check my.jsonl", "seeds check alpaca_data.json --json"))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @as_json
 def check(file: Path | None, as_json: bool) -> int:
     """Say what is in FILE (or in the seeds that ship) and what is wrong with it, line by line."""
-    from selfinstruct.inputs.resources import find
-    from selfinstruct.inputs.seeds import check_seeds
-
     report = check_seeds(file or find("seeds/tasks.jsonl"), similar=near_duplicates)
     print(json_line(report.model_dump(mode="json")) if as_json else visible(_told(report), indent=""))
     return 2 if report.errors else 0
@@ -40,9 +38,6 @@ def check(file: Path | None, as_json: bool) -> int:
 
 def near_duplicates(texts: list[str]) -> Iterator[tuple[int, int, float]]:
     """Pairs of texts, by position, whose ROUGE-L is above `NEAR`: each with the nearest that stands before it."""
-    from selfinstruct.filters.rouge_index import RougeIndex
-    from selfinstruct.text.words import TOKENIZERS
-
     index = RougeIndex(NEAR, TOKENIZERS["unicode"])
     for position, text in enumerate(texts):
         match = index.match(text)

@@ -1,274 +1,156 @@
-"""A run in the terminal: opened, driven by the engine, watched, exported."""
+"""A run in the terminal: driven, watched, exported."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
+import logging
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
 
-from selfinstruct.backends import Backend, check_kind, open_backend
-from selfinstruct.cli.view import JsonLines, Watcher, open_watcher
-from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.files import export
-from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import RunConfig, Tree, build, dump
-from selfinstruct.inputs.prices import known, prices_of
+from selfinstruct.cli.estimate import describe
+from selfinstruct.cli.flags import Given, folder_of
+from selfinstruct.cli.panel import Watcher, open_watcher
+from selfinstruct.cli.terminal import say
+from selfinstruct.inputs.config import RunConfig, Tree, build
 from selfinstruct.run import loop
-from selfinstruct.run.budget import exceeded, standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Ended, Ending
-from selfinstruct.run.folder import begin, continued, write_config
-from selfinstruct.run.state import RunState
-from selfinstruct.run.told import Told, read
-from selfinstruct.store.ledger import FILTERED_FROM, Ledger
-from selfinstruct.store.lock import locked
-from selfinstruct.text.display import one_line
+from selfinstruct.run.folder import exported
+from selfinstruct.run.session import NOTHING_FAILED, Run, check
+from selfinstruct.run.told import read
+from selfinstruct.store.ledger import Ledger
 
-GRACE = 10.0
-"""Seconds that requests to a server which is not ours, and may charge for them, are still given when a run ends."""
+log = logging.getLogger(__name__)
 
-PASSED_OVER = 3
+SKIPPED = 3
 """Rows of a source that could not be read which are named; more are counted."""
 EXIT_CODES: dict[Ending, int] = {
     "complete": 0, "budget": 0, "interrupted": 130, "exhausted": 1, "barren": 1, "failing": 1,
 }  # fmt: skip
 
 
-class Session:
-    """One use of one run's folder.
+def enter(tree: Tree, given: Given, name: str) -> int:
+    """Begin the run, continue it, or only tell what it would do; the exit code.
 
     Args:
-        folder: of the run; made when it begins.
+        name: of the run where none was given.
+    """
+    folder = folder_of(given.run_name or name, given.output_dir)
+    if given.dry_run:
+        return dry_run(tree)
+    run = Run.of(folder, tree)
+    _say_skipped(run.skipped)
+    return Session(run, as_json=given.as_json, quiet=given.quiet).drive()
+
+
+def dry_run(tree: Tree) -> int:
+    """Print the first prompt and an estimate."""
+    told = read(build(RunConfig, tree, where="configuration"))
+    check(told)
+    print(describe(told))
+    return 0
+
+
+class Session:
+    """One use of a run, in a terminal.
+
+    Args:
         as_json: events as JSON lines on standard output, and nothing else there.
         quiet: nothing but the result.
     """
 
-    def __init__(self, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.folder = folder
+    def __init__(self, run: Run, *, as_json: bool = False, quiet: bool = False) -> None:
+        self._run = run
         self._as_json = as_json
         self._quiet = quiet
+        self._engine: Engine | None = None
 
-    # -- ways to enter ------------------------------------------------------------------------------------------------
+    def drive(self, *, retry: bool = False) -> int:
+        """Begin the run or continue it, then export; the exit code.
 
-    def dry_run(self, tree: Tree) -> int:
-        """Print the first prompt and an estimate."""
-        from selfinstruct.cli.estimate import describe
+        Args:
+            retry: ask again for what failed, and for nothing else.
+        """
+        ended = loop.run(self._drive, retry)
+        if retry and ended.message == NOTHING_FAILED:
+            say(f"{self._run.folder}: {ended.message}")
+            return 0
+        with Ledger.open(self._run.folder) as ledger:
+            return self._finish(ended, ledger, retry_only=retry)
 
-        told = read(build(RunConfig, tree, where="configuration"))
-        _check_names(told.config)
-        _check_price(told.config, told.config.backend.model, None)
-        print(describe(told))
-        return 0
-
-    def begin(self, tree: Tree) -> int:
-        """Begin a run; its folder holds a ledger only once the backend has answered."""
-        config = build(RunConfig, tree, where="configuration")
-        passed_over: list[str] = []
-        told = read(config, on_bad=lambda place, problem: passed_over.append(f"{place}: {problem}"))
-        self._tell_passed_over(passed_over)
-        _check_names(told.config)
-        _check_price(told.config, told.config.backend.model, None)
-        with self._new_folder():
-            return loop.run(self._begin, config, told)
-
-    def resume(self, tree: Tree) -> int:
-        """Continue a run, or say that it is complete."""
-        with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
-            config = continued(ledger, tree)
-            _check_names(config)
-            self._refuse_filtered(ledger)
-            self._reconfigure(ledger, config)
-            state = RunState.load(ledger, config)
-            if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
-                return self._already(state, ledger)
-            if (over := _exceeded(ledger, config)) is not None:
-                return self._stopped(over, state, ledger)
-            return loop.run(self._continue, state, ledger)
-
-    def retry(self, tree: Tree) -> int:
-        """Ask again for every job that failed."""
-        with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
-            config = continued(ledger, tree)
-            self._refuse_filtered(ledger)
-            self._reconfigure(ledger, config)
-            if not (again := ledger.retry()):
-                self._say(f"{self.folder}: no job has failed")
-                return 0
-            self._say(f"{self.folder}: asking again for {len(again)} failed {'job' if len(again) == 1 else 'jobs'}")
-            return loop.run(self._continue, RunState.load(ledger, config), ledger, again)
-
-    def _reconfigure(self, ledger: Ledger, config: RunConfig) -> None:
-        """Continue with these settings from now on."""
-        _check_price(config, ledger.fact("model") or "", ledger.fact("judge"))
-        ledger.reconfigure(json.dumps(dump(config)), config.n)
-        write_config(self.folder, config)
-
-    def _already(self, state: RunState, ledger: Ledger) -> int:
-        """Say that nothing is left to do, and export again."""
-        more = f"-n {2 * state.tasks} would extend it" if state.extent is None else "nothing is left to evolve"
-        ending: Ending = "complete" if state.complete or state.target is None else "exhausted"
-        if ending == "complete":
-            self._say(f"{self.folder} is complete: {state.tasks} tasks kept; {more}.")
-        if self._as_json:
-            JsonLines().see(Ended(ending, state.tasks))
-        return self._finish(ending, state, ledger)
-
-    def _stopped(self, message: str, state: RunState, ledger: Ledger) -> int:
-        """Say that all of a budget is spent; no backend is started for that."""
-        ended = Ended("budget", state.tasks, message)
-        ledger.end(ended.ending, message)
-        if self._as_json:
-            JsonLines().see(ended)
-        self._say(f"{self.folder}: stopped: {message}")
-        return self._finish(ended.ending, state, ledger)
-
-    # -- driving ------------------------------------------------------------------------------------------------------
-
-    async def _begin(self, config: RunConfig, told: Told) -> int:
-        with self._watch(told.config) as watcher:
-            async with self._backends(told.config, watcher) as (backend, judge):
-                if backend.model != told.config.backend.model and config.backend.dialect is None:
-                    # Only now is it known who answers, and so which prompts suit.
-                    told = read(config, backend.model)
-                with begin(self.folder, told, backend.model, judge.model if judge else "") as ledger:
-                    state = RunState.load(ledger, told.config)
-                    engine = self._engine(state, ledger, backend, judge)
-                    return await self._drive(engine, ledger, watcher)
-
-    async def _continue(self, state: RunState, ledger: Ledger, again: Collection[int] | None = None) -> int:
-        with self._watch(state.config) as watcher:
-            async with self._backends(state.config, watcher) as (backend, judge):
-                self._check_same("model", backend, ledger)
-                if judge is not None:
-                    self._check_same("judge", judge, ledger)
-                engine = self._engine(state, ledger, backend, judge, again)
-                return await self._drive(engine, ledger, watcher)
-
-    @asynccontextmanager
-    async def _backends(self, config: RunConfig, watcher: Watcher) -> AsyncIterator[tuple[Backend, Backend | None]]:
-        """Who writes, and who judges where that is somebody else."""
-        async with AsyncExitStack() as stack:
-            # Each has a place of its own for what it leaves there: a log, batches.
-            places = ((config.backend, self.folder), (config.judge, self.folder / "judge"))
-            opened = [
-                await stack.enter_async_context(open_backend(one, folder=folder, notice=watcher.note))
-                for one, folder in places
-                if one is not None
-            ]
-            yield opened[0], opened[1] if len(opened) > 1 else None
-
-    def _check_same(self, role: str, backend: Backend, ledger: Ledger) -> None:
-        model = ledger.fact(role) or ""
-        if backend.model != model:
-            served = f"{backend.model!r} is served; begin another run with --run"
-            raise ConfigError(f"{self.folder}: begun with {role} {model!r}, but {served}")
-
-    def _engine(
-        self,
-        state: RunState,
-        ledger: Ledger,
-        backend: Backend,
-        judge: Backend | None,
-        again: Collection[int] | None = None,
-    ) -> Engine:
-        config = state.config.backend
-        ours = config.kind in ("llamacpp", "scripted") or (config.kind == "vllm" and not config.base_url)
-        # A batch is not waited for: whoever continues the run finds it where it was.
-        grace = 0.0 if ours or config.batch else GRACE
-        return Engine(state, ledger, backend, model=backend.model, judge=judge, grace=grace, again=again)
-
-    async def _drive(self, engine: Engine, ledger: Ledger, watcher: Watcher) -> int:
+    async def _drive(self, retry: bool) -> Ended:
         ended: Ended | None = None
-        watcher.start(engine, ledger)
-        with _signals(engine, watcher), seldom_collected():
-            # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
-            await asyncio.sleep(0)
-            async with aclosing(engine.run()) as events:
-                async for event in events:
-                    watcher.see(event)
-                    ended = event if isinstance(event, Ended) else ended
-        assert ended is not None
-        watcher.stop()
-        if ended.message:
-            self._say(f"{self.folder}: stopped: {ended.message}")
-        return self._finish(ended.ending, engine.state, ledger, retry_only=engine.retry_only)
+        with ExitStack() as stack:
+            watcher = open_watcher(self._run.folder, self._run.config, as_json=self._as_json, quiet=self._quiet)
 
-    def _finish(self, ending: Ending, state: RunState, ledger: Ledger, *, retry_only: bool = False) -> int:
+            def opening() -> None:
+                stack.enter_context(watcher)
+
+            def started(engine: Engine, ledger: Ledger) -> None:
+                self._engine = engine
+                if retry:
+                    _say_retry(self._run.folder, engine)
+                watcher.start(engine, ledger)
+                stack.enter_context(_signals(engine, watcher))
+
+            going = self._run.events(notice=watcher.note, opening=opening, started=started, retry=retry)
+            async with aclosing(going) as events:
+                async for event in events:
+                    if self._engine is not None or self._as_json:
+                        watcher.see(event)
+                    ended = event if isinstance(event, Ended) else ended
+            watcher.stop()
+        assert ended is not None
+        return ended
+
+    def _finish(self, ended: Ended, ledger: Ledger, *, retry_only: bool) -> int:
         """Say what is left to do, export, and name what was written."""
-        failed = ledger.count("jobs", "state = 'failed'")
-        if ending == "interrupted":
-            self._say(f"{self.folder}: interrupted with {state.count}; the same command continues it")
-        if ending == "exhausted" and not retry_only:
-            self._say(f"{self.folder}: nothing more can be planned; {state.count}")
+        folder = self._run.folder
+        failed = ledger.count_jobs("failed")
+        if self._engine is None and ended.ending == "complete":
+            say(f"{folder} is complete: {ended.tasks} tasks kept; {self._more(ended)}.")
+        if ended.message:
+            say(f"{folder}: stopped: {ended.message}")
+        if ended.ending == "interrupted":
+            say(f"{folder}: interrupted with {_count(ended, ledger)}; the same command continues it")
+        if ended.ending == "exhausted" and not retry_only:
+            say(f"{folder}: nothing more can be planned; {_count(ended, ledger)}")
         if failed:
             jobs = "1 job" if failed == 1 else f"{failed} jobs"
-            self._say(f"{self.folder}: {jobs} failed; `selfinstruct retry {self.folder}` asks again")
-        if state.tasks:
-            self._export(state, ledger)
-        code = 0 if ending == "exhausted" and retry_only else EXIT_CODES[ending]
+            say(f"{folder}: {jobs} failed; `selfinstruct retry {folder}` asks again")
+        self._export(ledger)
+        code = 0 if ended.ending == "exhausted" and retry_only else EXIT_CODES[ended.ending]
         return code or (1 if failed else 0)
 
-    def _export(self, state: RunState, ledger: Ledger) -> None:
-        config, last = state.config, state.recipe.stages[-1]
-        for written in export(ledger, last, config.formats, self.folder / "export", config.export, notice=self._say):
+    def _more(self, ended: Ended) -> str:
+        samples = self._run.chain.first.recipe.samples()
+        return f"-n {2 * ended.tasks} would extend it" if samples else "nothing is left to do"
+
+    def _export(self, ledger: Ledger) -> None:
+        for written in exported(ledger, self._run.folder / "export", notice=say):
+            log.info("%s: %d rows as %s", written.path, written.rows, written.format)
             if not self._as_json:
                 print(f"{written.path}: {written.rows} rows")
 
-    # -- helpers ------------------------------------------------------------------------------------------------------
 
-    def _tell_passed_over(self, rows: list[str]) -> None:
-        for row in rows[:PASSED_OVER]:
-            self._say(f"passed over: {row}")
-        if len(rows) > PASSED_OVER:
-            self._say(f"passed over: {len(rows) - PASSED_OVER} more rows; `selfinstruct seeds check` lists them")
-
-    def _watch(self, config: RunConfig) -> Watcher:
-        return open_watcher(self.folder, config, as_json=self._as_json, quiet=self._quiet)
-
-    def _say(self, line: str) -> None:
-        print(one_line(line), file=sys.stderr)
-
-    def _refuse_filtered(self, ledger: Ledger) -> None:
-        if source := ledger.fact(FILTERED_FROM):
-            raise RunError(f"{self.folder}: judged again from {source}; continue that run, then filter it anew")
-
-    @contextmanager
-    def _new_folder(self) -> Iterator[None]:
-        """The run's folder, made and held, and taken away again if the run never began."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{self.folder}: cannot be made: {error.strerror}; choose another place with --output-dir"
-            ) from None
-        with locked(self.folder):
-            try:
-                yield
-            finally:
-                # Only whoever holds the run may take its folder away.
-                if [path.name for path in self.folder.iterdir()] == ["lock"]:
-                    (self.folder / "lock").unlink()
-                    self.folder.rmdir()
+def _count(ended: Ended, ledger: Ledger) -> str:
+    target = ledger.target()
+    return f"{ended.tasks} tasks kept" if target is None else f"{ended.tasks} of {target} tasks kept"
 
 
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """While it lasts, garbage is looked for seldom, and not among what is there by now: a run leaves few cycles behind,
-    and looking for them took a twelfth of its time."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
+def _say_retry(folder: Path, engine: Engine) -> None:
+    jobs = engine.again
+    say(f"{folder}: asking again for {jobs} failed {'job' if jobs == 1 else 'jobs'}")
+
+
+def _say_skipped(rows: list[str]) -> None:
+    for row in rows[:SKIPPED]:
+        say(f"skipped: {row}")
+    if len(rows) > SKIPPED:
+        say(f"skipped: {len(rows) - SKIPPED} more rows; `selfinstruct seeds check` lists them")
 
 
 @contextmanager
@@ -278,7 +160,7 @@ def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
 
     def stop() -> None:
         engine.stop()
-        watcher.note("stopping: settling what has been answered (again: at once)")
+        watcher.note("stopping once in-flight answers are settled; press Ctrl-C again to stop now")
 
     def hang_up() -> None:
         # Nobody reads what is written from here on, and a terminal that is gone would refuse it.
@@ -299,27 +181,3 @@ def _signals(engine: Engine, watcher: Watcher) -> Iterator[None]:
     finally:
         for name in handlers:
             running.remove_signal_handler(name)
-
-
-def _check_names(config: RunConfig) -> None:
-    """Raise ConfigError for a format or a backend that there is not, before anything is begun."""
-    for name in config.formats:
-        open_export(name)
-    for backend in (config.backend, config.judge):
-        if backend is not None:
-            check_kind(backend)
-
-
-def _check_price(config: RunConfig, model: str, judge: str | None) -> None:
-    """Raise ConfigError for a budget of cost where a price is not known, before anything is begun."""
-    if config.budget.cost is not None:
-        known(config, model, judge)
-
-
-def _exceeded(ledger: Ledger, config: RunConfig) -> str | None:
-    """That all of a budget is spent, for a person; what was in flight when a process died is not looked at."""
-    meters = ledger.meter()
-    spent = {role: meter.usage for role, meter in meters.items()}
-    prices = prices_of(config, ledger.fact("model") or "", ledger.fact("judge")) if config.budget.cost else {}
-    over = exceeded(standings(config.budget, spent, prices, sum(meter.seconds for meter in meters.values())))
-    return over[1] if over else None

@@ -252,7 +252,7 @@ class _Origin:
         self._recipe = json.loads(ledger.fact("config") or "{}").get("recipe", {}).get("name")
         self._model = ledger.fact("model")
         self._facets = list(selection.facets)
-        self._origins = origins(ledger, stage) if selection.families else None
+        self._origins = origins(ledger, stage) if selection.grown else None
 
     def columns(self, sample: Sample) -> Fields:
         """The same columns for every sample of a run; a source row was made by no recipe and no model."""

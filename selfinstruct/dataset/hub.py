@@ -219,7 +219,7 @@ class Hub:
             401: self._other_token(),
             403: f"{self.repo}: this token may not write there: use one that may, or push under a name of your own",
             404: f"{self.endpoint}: has no {self.repo} for this token; or it is no Hub, see HF_ENDPOINT",
-            409: f"{self.repo}: exists since a moment ago: look at it, then run the same command again",
+            409: f"{self.repo}: was created a moment ago; check it, then run the same command again",
             412: f"{self.repo}: was changed by somebody a moment ago: run the same command again",
             429: f"{self.endpoint}: too many requests: run the same command again{wait}; what was uploaded is not sent"
                  " again",
@@ -246,7 +246,7 @@ def _check_name(repo: str) -> None:
     except HFValidationError as error:
         raise HubError(str(error)) from None
     if "/" not in repo:
-        raise HubError(f"{repo}: whose? write it as user/{repo}")
+        raise HubError(f"{repo}: has no owner; write USER/{repo}")
 
 
 def _complaints(answer: str) -> str:

@@ -31,8 +31,8 @@ class Selection:
             raise RunError(f"{ledger.path.parent}: nothing is kept yet, so there is nothing to export")
         self.facets = facets(ledger, stage)
         """Those that the tasks of the run have, with how many have each value."""
-        self.families = ledger.families(stage)
-        """Those of the tasks that are not their own."""
+        self.grown = ledger.has_families(stage)
+        """Whether its tasks were made from source rows, or otherwise belong together."""
         self._check()
 
     def __iter__(self) -> Iterator[Sample]:
@@ -56,7 +56,7 @@ class Selection:
         wanted = share if isinstance(share, int) else max(1, round(share * rows.total()))
         chosen = frozenset(_drawn(rows, wanted, self._options.split_seed))
         if len(chosen) == len(rows):
-            what = f"{rows.total()} rows of {len(rows)} {'families' if self.families else 'tasks'}"
+            what = f"{rows.total()} rows of {len(rows)} {'families' if self.grown else 'tasks'}"
             raise RunError(f"validation = {share}: takes all there is, {what}; ask for fewer, or leave it out")
         return chosen
 
@@ -69,16 +69,16 @@ class Selection:
             if missing := [value for value in values if value not in self.facets[name]]:
                 known = ", ".join(self.facets[name])
                 raise ConfigError(f"{folder}: nothing is kept of {name} {missing[0]!r}; there are: {known}")
-        if (self._options.parents or self._options.sources) and not self.families:
+        if (self._options.parents or self._options.sources) and not self.grown:
             raise ConfigError(f"{folder}: its tasks were not made from source rows; leave out --parents and --sources")
 
     def _sources(self) -> Iterator[Sample]:
         """The source rows that are chosen."""
         if not (self._options.sources or self._options.parents):
             return
-        wanted = None if self._options.sources else self._ledger.families(self._stage, self._options.facets)
+        wanted = None if self._options.sources else self._ledger.sources(self._stage, self._options.facets)
         for seed in self._ledger.seeds():
-            if wanted is None or (seed.family or seed.id) in wanted:
+            if wanted is None or seed.id in wanted:
                 yield _source(seed)
 
 

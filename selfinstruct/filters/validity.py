@@ -19,11 +19,10 @@ from selfinstruct.inputs.config import Section
 from selfinstruct.records import Draft, Reason, Sample, Verdict
 from selfinstruct.text.words import unicode_tokens
 
-SELF_INSTRUCT_WORDS = (
+BANNED_WORDS = (
     "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot",
     "go to",
 )  # fmt: skip
-ALPACA_WORDS = (*SELF_INSTRUCT_WORDS, "video", "audio", "music", "flowchart", "diagram")
 
 
 class Settings(Section):
@@ -36,7 +35,7 @@ class Settings(Section):
     words: Literal["spaces", "unicode"] = "spaces"
     """What a word is: what stands between spaces (published), or a word of any script, a character where there are no
     spaces."""
-    banned_words: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = SELF_INSTRUCT_WORDS
+    banned_words: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = BANNED_WORDS
     """Whole words, whatever their capitals, that no instruction may hold; words as `words` says."""
     programs: Literal["any_case", "exact", "allowed"] = "any_case"
     """How "Write a program" at the start is recognised; `exact` as published."""

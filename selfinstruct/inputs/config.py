@@ -108,6 +108,13 @@ class BackendConfig(Section):
         return self
 
 
+class RoleConfig(BackendConfig):
+    """A model of a role; where a role has several, each job draws one of them."""
+
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """How often it is drawn, relative to the other models of its role."""
+
+
 class RecipeConfig(BaseModel):
     """The recipe by name; every other key of the table is an option of that recipe."""
 
@@ -134,7 +141,7 @@ class ExportConfig(Section):
     system_prompt: str = ""
     """Text that every conversation or prompt begins with."""
     provenance: bool = False
-    """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and where it has one its family."""
+    """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and its family if it has one."""
     facets: dict[str, Words] = {}
     """Values of facets to write, such as `facets.topic = ["tides"]`; a row is written that has one of the values of
     each facet named. None named means all."""
@@ -185,29 +192,77 @@ class RunConfig(Section):
     patience: Annotated[int, Field(ge=1)] = 100
     """Jobs in a row that may keep nothing, or fail, before the run gives up."""
     recipe: RecipeConfig = RecipeConfig()
+    then: Annotated[tuple[RecipeConfig, ...], Field(strict=False)] = ()
+    """Recipes that go on with what the one before keeps, in one run; `n` counts what the last one keeps."""
     backend: BackendConfig = BackendConfig()
-    judge: BackendConfig | None = None
-    """Who judges, where a recipe asks a model for its judgement; None: the backend. What is left out is as there,
-    unless it has a `kind` or `base_url` of its own."""
+    """Who answers whatever no role of its own is named for."""
+    roles: dict[str, Annotated[tuple[RoleConfig, ...], Field(strict=False)]] = {}
+    """The models of a role, by its name: `[roles.judge]`, or several with weights. What is left out is as in `backend`,
+    unless it has a `kind` or `base_url` of its own. `[judge]` is short for `[roles.judge]`."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
     budget: BudgetConfig = BudgetConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _roles(cls, tree: Any) -> Any:
+        """A role of one model may be written as a table, and the judge's without its heading."""
+        if not isinstance(tree, Mapping) or not isinstance(tree.get("roles", {}), Mapping):
+            return tree
+        tree, roles = dict(tree), dict(tree.get("roles", {}))
+        if "judge" in tree and "judge" in roles:
+            raise ValueError("`judge` is short for `roles.judge`: keep one of the two")
+        if "judge" in tree:
+            roles["judge"] = tree.pop("judge")
+        told = {name: [model] if isinstance(model, Mapping) else model for name, model in roles.items()}
+        return {**tree, "roles": told} if told else tree
+
     @model_validator(mode="after")
     def _contradictions(self) -> RunConfig:
         if self.window is not None and not self.ordered:
             raise ValueError("`window` means something only with `ordered = true`")
+        for name, models in self.roles.items():
+            _check_role(name, models)
         return self
 
 
+def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
+    """Refuse a role that can draw no model, or whose models cannot be told apart."""
+    if name in OTHER_DOORS:
+        raise ValueError(f"`roles.{name}`: the {name} is no model; give the role another name")
+    if not sum(model.weight for model in models) > 0:
+        raise ValueError(f"`roles.{name}`: its weights sum to nothing; give one of its models a weight above 0")
+    named = [model.model for model in models]
+    if len(models) > 1 and (not all(named) or len(set(named)) < len(named)):
+        raise ValueError(f"`roles.{name}`: of several models each needs a `model` name of its own")
+
+
+OTHER_DOORS = ("sandbox", "tools")
+"""What else a job may ask; no role is called so."""
+
+
+_OF_A_SERVER = (
+    "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "timeout", "attempts", "server_args", "context",
+    "script", "price_in", "price_out", "price_cached",
+)  # fmt: skip
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience", "budget",
-    *(f"{who}.{key}" for who in ("backend", "judge") for key in (
-        "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "timeout", "attempts",
-        "server_args", "context", "script", "price_in", "price_out", "price_cached")),
+    "n", "formats", "export", "patience", "budget", *(f"backend.{key}" for key in _OF_A_SERVER),
+    *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
 })  # fmt: skip
-"""What may differ when a run is continued: nothing of it changes what a request asks or how an answer is judged."""
+"""What may differ when a run is continued, a star for any name or place: nothing of it changes what a request asks or
+how an answer is judged."""
+
+
+def may_change(key: str) -> bool:
+    """Whether the setting of this dotted name may differ when a run is continued."""
+    parts = key.split(".")
+    return any(
+        all(one in ("*", part) for one, part in zip(free.split("."), parts, strict=False))
+        for free in MAY_CHANGE
+        if free.count(".") < len(parts)
+    )
+
 
 # Models that were never taught turns; everything else is taken for an instruct model.
 _COMPLETION_MODELS = re.compile(
@@ -217,26 +272,51 @@ _COMPLETION_MODELS = re.compile(
 _BETTER_AS_COMPLETION = re.compile(r"smollm2?-(135|360)m", re.IGNORECASE)
 
 
+_OWN = {"dialect", "structured", "extra"}
+"""Settings of a model that another role does not take over."""
 _PRICES = {"price_in", "price_out", "price_cached"}
 
 
-def judge_of(config: RunConfig) -> BackendConfig | None:
-    """The backend that judges, with what it takes over from the one that writes; None where that one judges too.
+def filled_role(config: RunConfig, role: str) -> tuple[RoleConfig, ...]:
+    """The models of a role, with what they take over from the backend.
 
     Raises:
         ConfigError: a second vLLM server would have to be started.
     """
-    if config.judge is None:
-        return None
-    told = config.judge.model_dump(exclude_unset=True)
-    judge = config.judge
+    return tuple(_filled_model(config, role, model) for model in config.roles[role])
+
+
+def _filled_model(config: RunConfig, role: str, model: RoleConfig) -> RoleConfig:
+    told = model.model_dump(exclude_unset=True)
     if not {"kind", "base_url", "script"} & told.keys():
-        own = {"dialect", "structured", "extra"} | (_PRICES if "model" in told else set())
-        writer = config.backend.model_dump(exclude=own)
-        judge = build(BackendConfig, merge(writer, told), where="judge")
-    if judge.kind == "vllm" and not judge.base_url:
-        raise ConfigError("judge: a second vLLM server is not started; name one that is running with judge.base_url")
-    return judge
+        writer = config.backend.model_dump(exclude=_OWN | (_PRICES if "model" in told else set()))
+        model = build(RoleConfig, merge(writer, told), where=f"roles.{role}")
+    if model.kind == "vllm" and not model.base_url:
+        raise ConfigError(
+            f"roles.{role}: a second vLLM server is not started; name one that is running with roles.{role}.base_url"
+        )
+    return model
+
+
+def models_of(config: RunConfig, role: str) -> tuple[BackendConfig, ...]:
+    """The models that are asked in a role, as far as they are filled in: of one that is not configured the writer's."""
+    return config.roles.get(role) or config.roles.get("writer") or (config.backend,)
+
+
+def doors_of(config: RunConfig) -> dict[str, BackendConfig]:
+    """Every model that a run asks, by its name: the role, and where a role has several its model, `answerer:gpt-4o`."""
+    roles = {"writer": models_of(config, "writer"), **config.roles}
+    return {
+        role if len(models) == 1 else f"{role}:{model.model}": model
+        for role, models in roles.items()
+        for model in models
+    }
+
+
+def door_of(config: RunConfig, role: str, drawn: Mapping[str, str]) -> str:
+    """The name of the model that a job asks in a role, by the models that were drawn for it."""
+    role = role if role in config.roles else "writer"
+    return f"{role}:{drawn[role]}" if role in drawn else role
 
 
 def dialect_of(kind: str, model: str) -> Dialect:
@@ -314,14 +394,20 @@ def unknown_name(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> 
     return ConfigError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known))}")
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each dotted key at which two trees differ, with both values (None where a tree lacks it)."""
-    for key in sorted({*one, *other}):
-        a, b, where = one.get(key), other.get(key), f"{place}{key}"
-        if isinstance(a, Mapping | None) and isinstance(b, Mapping | None):
-            yield from differences(a or {}, b or {}, f"{where}.")
-        elif a != b:
-            yield where, a, b
+def differences(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each dotted key at which two trees differ, with both values (None where a tree lacks it); of a list of tables
+    each has its place for a key, from 0."""
+    one, other = _keyed(one), _keyed(other)
+    if isinstance(one, Mapping | None) and isinstance(other, Mapping | None):
+        for key in sorted({*(one or {}), *(other or {})}):
+            yield from differences((one or {}).get(key), (other or {}).get(key), f"{place}.{key}" if place else key)
+    elif one != other:
+        yield place, one, other
+
+
+def _keyed(value: Any) -> Any:
+    tables = isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    return {str(place): item for place, item in enumerate(value)} if tables else value
 
 
 def dump(config: BaseModel) -> Tree:

@@ -9,8 +9,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from selfinstruct.errors import ConfigError
-from selfinstruct.inputs.config import BackendConfig, RunConfig, judge_of
-from selfinstruct.records import Role
+from selfinstruct.inputs.config import BackendConfig, RunConfig, doors_of
 
 HOSTED = "https://api.openai.com/v1"
 """Who is asked where no address is named."""
@@ -51,8 +50,8 @@ class Price(NamedTuple):
         return Price(self.prompt / 2, self.cached / 2, self.completion / 2, f"{self.source}, half of it in batches")
 
 
-Prices = Mapping[Role, Price | None]
-"""What each role costs; None where that is not known."""
+Prices = Mapping[str, Price | None]
+"""What each model of a run costs, by its name in the run; None where that is not known."""
 
 
 def price_of(backend: BackendConfig, model: str) -> Price | None:
@@ -101,50 +100,42 @@ def _listed(url: str, model: str) -> Price | None:
         return None
 
 
-def prices_of(config: RunConfig, model: str, judge: str | None) -> Prices:
-    """What each role of a run costs, by the names that its backends gave."""
-    judging = judge_of(config)
-    writer = price_of(config.backend, model)
-    return {"writer": writer, "judge": writer if judging is None else price_of(judging, judge or judging.model)}
+def prices_of(config: RunConfig, models: Mapping[str, str]) -> Prices:
+    """What each model of a run costs, by its name in the run (`config.doors_of`).
+
+    Args:
+        models: the models by the names that their backends gave, as far as these are known.
+    """
+    return {door: price_of(backend, models.get(door) or backend.model) for door, backend in doors_of(config).items()}
 
 
-def known(config: RunConfig, model: str, judge: str | None) -> dict[Role, Price]:
-    """What each role of a run costs, where a budget needs to know.
+def known(config: RunConfig, models: Mapping[str, str]) -> dict[str, Price]:
+    """What each model of a run costs, where a budget needs to know.
 
     Raises:
         ConfigError: the price of one is not known.
     """
-    found: dict[Role, Price] = {}
-    for role, price in prices_of(config, model, judge).items():
+    found: dict[str, Price] = {}
+    for door, price in prices_of(config, models).items():
         if price is None:
-            ours = role == "writer" or config.judge is None
-            name, flags = (model, "--price-in and --price-out") if ours else (judge, "judge.price_in and .price_out")
+            name = models.get(door) or doors_of(config)[door].model or "a model without a name"
+            flags = "--price-in and --price-out"
+            if door != "writer" or "writer" in config.roles:
+                flags = f"price_in and price_out in roles.{door.partition(':')[0]}"
             raise ConfigError(
-                f"budget.cost: the price of {name or 'a model without a name'} there is not known; say what a million"
-                f" tokens cost, in US dollars, with {flags}, or leave the budget out"
+                f"budget.cost: the price of {name} there is not known; say what a million tokens cost, in US dollars,"
+                f" with {flags}, or leave the budget out"
             )
-        found[role] = price
+        found[door] = price
     return found
 
 
-def cost(prices: Prices, spent: Iterable[tuple[Role, Tokens]]) -> float | None:
-    """US dollars for all that was asked of these roles, None where the price of one is not known."""
+def cost(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> float | None:
+    """US dollars for all that was asked of these models, None where the price of one is not known."""
     dollars = 0.0
-    for role, tokens in spent:
-        if (price := prices[role]) is not None:
+    for door, tokens in spent:
+        if (price := prices.get(door)) is not None:
             dollars += price.of(tokens)
         elif tokens.prompt_tokens or tokens.completion_tokens:
             return None
     return dollars
-
-
-def told(dollars: float | None) -> str:
-    """A cost for a person."""
-    if dollars is None:
-        return "price unknown"
-    return "no cost" if dollars == 0 else money(dollars)
-
-
-def money(dollars: float) -> str:
-    """An amount for a person: `$12.50`, `$0.0031`."""
-    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"

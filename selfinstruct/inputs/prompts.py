@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from selfinstruct.errors import ConfigError, PromptError
 from selfinstruct.inputs import resources
 from selfinstruct.inputs.config import Dialect, build, unknown_name
 from selfinstruct.inputs.resources import find, shipped
-from selfinstruct.records import Turn, Record, Rendered
+from selfinstruct.records import Record, Rendered, Turn
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -40,26 +40,25 @@ class FrontMatter(Record):
     source: str
     """The paper or practice that the method comes from; the wording is ours."""
     variables: tuple[str, ...]
-    evolution: Literal["depth", "breadth"] | None = None
-    """Of an operator of Evol-Instruct: whether it makes a task harder, or another task of its domain."""
-    added_words: tuple[int, int] | None = None
-    """Of an operator: how many words, at least and at most, it may add to a task."""
 
 
 class Prompt:
     """One prompt, ready to render: `Prompt(text, where="greet.md").render(name="Ada")`.
 
+    Args:
+        front: what its front matter may say; a recipe adds keys of its own by a kind of `FrontMatter` of its own.
+
     Raises:
         PromptError: no front matter, a template that does not parse, or variables other than those declared.
     """
 
-    def __init__(self, text: str, *, where: str) -> None:
+    def __init__(self, text: str, *, where: str, front: type[FrontMatter] = FrontMatter) -> None:
         self.where = where
-        front = _FRONT.match(text)
-        if front is None:
+        found = _FRONT.match(text)
+        if found is None:
             raise PromptError(f"{where}: a prompt file begins with front matter between two lines of +++")
-        self.front = _front_matter(front[1], where)
-        turns = list(self._turns(text, front.end()))
+        self.front = _front_matter(front, found[1], where)
+        turns = list(self._turns(text, found.end()))
         self._check_variables(body for _, body in turns)
         self._bodies = [(role, self._compile(body)) for role, body in turns]
 
@@ -120,9 +119,9 @@ class Prompt:
             raise PromptError(f"{self.where}: {error}") from None
 
 
-def _front_matter(text: str, where: str) -> FrontMatter:
+def _front_matter(front: type[FrontMatter], text: str, where: str) -> FrontMatter:
     try:
-        return build(FrontMatter, tomllib.loads(text), where=f"{where}: front matter")
+        return build(front, tomllib.loads(text), where=f"{where}: front matter")
     except tomllib.TOMLDecodeError as error:
         raise PromptError(f"{where}: front matter: {error}") from None
     except ConfigError as error:
@@ -144,10 +143,22 @@ def _environment() -> SandboxedEnvironment:
     )
 
 
-def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path | None = None) -> dict[str, str]:
+Fronts = Callable[[str], type[FrontMatter]]
+"""What the front matter of a prompt of this name may say."""
+
+
+def plain_front(name: str) -> type[FrontMatter]:
+    """A `Fronts` of a recipe whose prompts say nothing else."""
+    return FrontMatter
+
+
+def read_texts(
+    recipe: str, names: Iterable[str], dialect: Dialect, folder: Path | None = None, fronts: Fronts = plain_front
+) -> dict[str, str]:
     """The text of each prompt file of a recipe, by name: what a run keeps in its ledger.
 
     Args:
+        fronts: what their front matter may say.
         folder: a folder of the person's, searched before the shipped prompts.
 
     Raises:
@@ -166,7 +177,7 @@ def read_texts(recipe: str, names: Iterable[str], dialect: Dialect, folder: Path
             texts[name] = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"{path}: cannot be read: {error}") from None
-        _check_given(Prompt(texts[name], where=str(path)), shipped(relative))
+        _check_given(Prompt(texts[name], where=str(path), front=fronts(name)), shipped(relative), fronts(name))
     return texts
 
 
@@ -177,11 +188,12 @@ def _check_known(recipe: str, name: str, dialect: Dialect, folder: Path | None) 
         raise unknown_name(kind.removesuffix("s"), leaf, known)
 
 
-def _check_given(prompt: Prompt, ours: Path | None) -> None:
+def _check_given(prompt: Prompt, ours: Path | None, front: type[FrontMatter]) -> None:
     """A prompt of the person's may use what the one that ships uses: the recipe gives nothing else."""
     if ours is None:
         return
-    require_given(prompt, Prompt(ours.read_text(encoding="utf-8"), where=str(ours)).front.variables)
+    given = Prompt(ours.read_text(encoding="utf-8"), where=str(ours), front=front).front.variables
+    require_given(prompt, given)
 
 
 def require_given(prompt: Prompt, given: Sequence[str]) -> None:
@@ -195,6 +207,6 @@ def require_given(prompt: Prompt, given: Sequence[str]) -> None:
         raise PromptError(f"{prompt.where}: uses {names}, which the recipe does not give; it gives {', '.join(given)}")
 
 
-def compile_texts(texts: Mapping[str, str]) -> dict[str, Prompt]:
+def compile_texts(texts: Mapping[str, str], fronts: Fronts = plain_front) -> dict[str, Prompt]:
     """The prompts of `read_texts`, ready to render."""
-    return {name: Prompt(text, where=f"prompt {name}") for name, text in texts.items()}
+    return {name: Prompt(text, where=f"prompt {name}", front=fronts(name)) for name, text in texts.items()}

@@ -1,24 +1,25 @@
 """Recipes by name: `self-instruct`, `alpaca`, `evol-instruct`, and those of others by entry point.
 
-A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a module or object that is
-a `base.RecipeModule`.
+A package adds a recipe by an entry point in the group `selfinstruct.recipes`: its name, and a class that is a
+`base.Recipe`.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
+from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import RecipeConfig, build
 from selfinstruct.inputs.plugins import Registry
-from selfinstruct.recipes.base import Recipe, RecipeModule, RecipeOptions, Setting
+from selfinstruct.recipes.base import Recipe
 
 RECIPES = Registry(
     "recipe",
     "selfinstruct.recipes",
     {
-        "self-instruct": "selfinstruct.recipes.self_instruct",
-        "alpaca": "selfinstruct.recipes.alpaca",
-        "evol-instruct": "selfinstruct.recipes.evol_instruct",
+        "self-instruct": "selfinstruct.recipes.self_instruct:SelfInstruct",
+        "alpaca": "selfinstruct.recipes.alpaca:Alpaca",
+        "evol-instruct": "selfinstruct.recipes.evol_instruct:EvolInstruct",
     },
 )
 
@@ -28,33 +29,23 @@ def names() -> list[str]:
     return RECIPES.names()
 
 
-def module_of(name: str) -> RecipeModule:
-    """The module of a recipe.
+def find(name: str) -> type[Recipe[Any]]:
+    """The recipe of that name.
 
     Raises:
-        ConfigError: no such recipe; the message lists the known ones.
+        ConfigError: no such recipe (the message lists the known ones), or what goes by that name is none.
     """
-    return cast("RecipeModule", RECIPES.load(name))
+    found = RECIPES.load(name)
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise ConfigError(f"recipe {name!r}: its entry point names {found!r}, which is no class of recipes.base.Recipe")
+    return found
 
 
-def task_stage(name: str) -> str:
-    """The last stage of a recipe: the one whose kept drafts are the tasks that `-n` counts."""
-    return module_of(name).STAGES[-1]
-
-
-def options_of(config: RecipeConfig) -> RecipeOptions:
-    """The validated options of a configured recipe.
+def open(config: RecipeConfig) -> Recipe[Any]:
+    """The recipe that a configuration names, with its options; it plans once it has its prompts (`Recipe.open`).
 
     Raises:
         ConfigError: no such recipe, or options that it does not take.
     """
-    return build(module_of(config.name).Options, config.options, where=f"recipe {config.name}")
-
-
-def open_recipe(config: RecipeConfig, setting: Setting) -> Recipe:
-    """The recipe that a configuration names, ready to plan.
-
-    Raises:
-        ConfigError: no such recipe, or options that it does not take.
-    """
-    return module_of(config.name).open(options_of(config), setting)
+    recipe = find(config.name)
+    return recipe(build(recipe.Options, config.options, where=f"recipe {config.name}"))

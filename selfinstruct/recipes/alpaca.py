@@ -10,40 +10,23 @@ published, unless `kept_demonstrations` says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
-from selfinstruct.filters.validity import ALPACA_WORDS
+from selfinstruct.filters import validity
 from selfinstruct.inputs.config import Section
 from selfinstruct.inputs.seeds import require_enough
 from selfinstruct.recipes import reading
-from selfinstruct.recipes.base import SamplingOptions, Setting, flawed, object_schema, with_fewer
-from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
+from selfinstruct.recipes.base import Ask, Recipe, SamplingOptions, Stage, flawed, object_schema, said, with_fewer
+from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw, validity_settings
 from selfinstruct.recipes.pool import Pool
-from selfinstruct.recipes.self_instruct import validity_defaults
-from selfinstruct.records import (
-    Completion,
-    Draft,
-    Generate,
-    Instance,
-    Job,
-    Outcome,
-    Plan,
-    Reason,
-    Rendered,
-    Sample,
-    Seed,
-)
+from selfinstruct.records import Completion, Draft, Instance, Job, Plan, Reason, Record, Rendered, Sample, Seed
 
-STAGES = ("tasks",)
-TARGET = 30
-PUBLISHED_DIALECT = "completion"
-JUDGE_PROMPTS = ()
-
+BANNED_WORDS = (*validity.BANNED_WORDS, "video", "audio", "music", "flowchart", "diagram")
+"""Words that no instruction may hold: those of the filter, and five of the released code."""
 LAST_NUMBER = 20
 """The number at which the list ends, demonstrations included (`prompt.txt` asks for 20; the stop at 20 leaves 4 to
 19)."""
@@ -86,97 +69,85 @@ class Options(DemonstrationOptions):
     switches: Switches = Switches()
 
 
-def prompts(options: Options) -> tuple[str, ...]:
-    """The names of the prompt files that these options ask for."""
-    return ("tasks",)
+class Shown(Record):
+    """The payload of a job: the tasks that its prompt shows, each with `instruction`, `input` and `output`."""
+
+    demonstrations: tuple[dict[str, str], ...]
 
 
-def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
-    """The seeds as they are; raises SourceError unless those that are whole tasks fill a first prompt."""
-    require_enough([seed for seed in seeds if seed.instances], options.demonstrations, where)
-    return seeds
-
-
-def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
-    """Settings of the filters that suit these options; what the person sets wins."""
-    switches = options.switches
-    validity = validity_defaults(any_script=switches.any_script, exact=not switches.any_case_program)
-    defaults: dict[str, dict[str, JsonValue]] = {
-        "validity": {**validity, "banned_words": list(ALPACA_WORDS)},
-        "rouge": {},
-    }
-    return {**defaults, "instances": {}} if switches.check_instances else defaults
-
-
-def open(options: Options, setting: Setting) -> Alpaca:
-    """The recipe for these options."""
-    return Alpaca(options, setting)
-
-
-class Alpaca:
+class Alpaca(Recipe[Options]):
     """The recipe `alpaca`; see `Options`."""
 
     name = "alpaca"
-    stages = STAGES
-    pooled = "tasks"
-    expected: Mapping[str, float] = {"tasks": 5.0}
-    requests: Mapping[str, float] = {"tasks": 1.0}
+    takes = "seed tasks with instances, which its prompts show"
+    makes = "whole tasks, many to an answer"
+    example = "selfinstruct generate my.jsonl --recipe alpaca -n 500"
+    target = 30
+    published = "completion"
+    stages = (Stage("tasks", brings=5.0, asks=1.0, prompts=("tasks",), payload=Shown),)
+    Options = Options
 
-    def __init__(self, options: Options, setting: Setting) -> None:
-        self._options = options
-        self._switch = options.switches
-        self.shows_kept = options.kept_demonstrations > 0
-        self._setting = setting
+    @property
+    def shows_kept(self) -> bool:
+        """Whether some demonstrations are kept ones."""
+        return self.options.kept_demonstrations > 0
 
-    def filters(self, draft: Draft) -> tuple[str, ...]:
+    def take(self, seeds: Sequence[Seed], where: str) -> Sequence[Seed]:
+        """The seeds as they are; raises SourceError unless those that are whole tasks fill a first prompt."""
+        require_enough([seed for seed in seeds if seed.instances], self.options.demonstrations, where)
+        return seeds
+
+    def filter_defaults(self) -> dict[str, dict[str, JsonValue]]:
         """The instruction by its words and against the pool, then its instance."""
-        return ("validity", "rouge", *(("instances",) if self._switch.check_instances else ()))
-
-    def extent(self, seeds: int) -> None:
-        """The seeds are sampled without end."""
+        switches = self.options.switches
+        settings = validity_settings(any_script=switches.any_script, exact=not switches.any_case_program)
+        defaults: dict[str, dict[str, JsonValue]] = {
+            "validity": {**settings, "banned_words": list(BANNED_WORDS)},
+            "rouge": {},
+        }
+        return {**defaults, "instances": {}} if switches.check_instances else defaults
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: seeds with an instance, each with its first (and kept tasks when asked for)."""
-        tasks = draw(pool.kept, [seed for seed in pool.seeds if seed.instances], rng, self._options)
-        return Plan("tasks", {"from": [task.id for task in tasks], "demonstrations": [_shown(task) for task in tasks]})
+        tasks = draw(pool.kept, [seed for seed in pool.seeds if seed.instances], rng, self.options)
+        payload = Shown(demonstrations=tuple(map(_shown, tasks)))
+        return Plan("tasks", payload, shown=tuple(task.id for task in tasks))
 
-    def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
-        """Nothing: an answer holds whole tasks."""
-        return ()
-
-    async def perform(self, job: Job, generate: Generate) -> list[Draft]:
+    async def perform(self, job: Job, ask: Ask) -> list[Draft]:
         """Drafts of whole tasks."""
-        schema = _SCHEMA if self._setting.structured else None
-        sampling = self._options.sampling.sampling(self._stops())
+        schema = _SCHEMA if self.context.manner().structured else None
+        sampling = self.options.sampling.sampling(self._stops())
 
-        async def ask(shown: list[dict[str, str]]) -> Completion:
-            return await generate(self._prompt(shown), sampling, answer_schema=schema)
+        async def showing(shown: list[dict[str, str]]) -> Completion:
+            return await ask.generate(self._prompt(shown), sampling, answer_schema=schema)
 
-        answer, shown = await with_fewer(job.payload["demonstrations"], ask)
+        answer, shown = await with_fewer(list(job.payload.demonstrations), showing)
         triples = self._read(answer, first=shown + 1)
         return [_draft(triple) for triple in triples] if triples else [flawed("tasks", "", answer)]
 
     def _prompt(self, shown: list[dict[str, str]]) -> Rendered:
         values: dict[str, Any] = {"demonstrations": shown, "next_number": len(shown) + 1, "last_number": LAST_NUMBER}
-        if self._setting.dialect == "chat":
-            values |= {"last_number": LAST_NUMBER - 1, "structured": self._setting.structured}
-        return self._setting.prompts["tasks"].render(**values)
+        if self.context.manner().dialect == "chat":
+            values |= {"last_number": LAST_NUMBER - 1, "structured": self.context.manner().structured}
+        return self.context.prompts["tasks"].render(**values)
 
     def _stops(self) -> tuple[str, ...]:
-        if self._setting.dialect == "chat":
+        if self.context.manner().dialect == "chat":
             return ()
-        return (f"\n{LAST_NUMBER}.",) if self._switch.anchored_stops else (f"\n{LAST_NUMBER}", f"{LAST_NUMBER}.")
+        return (
+            (f"\n{LAST_NUMBER}.",) if self.options.switches.anchored_stops else (f"\n{LAST_NUMBER}", f"{LAST_NUMBER}.")
+        )
 
     def _read(self, answer: Completion, first: int) -> list[reading.Triple]:
-        text = reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
-        truncated, opened = answer.finish_reason == "length", self._setting.dialect == "completion"
-        if self._setting.structured and (found := reading.json_object(text)) is not None:
+        text = said(answer, thoughts=not self.options.switches.skip_thinking)
+        truncated, opened = answer.finish_reason == "length", self.context.manner().dialect == "completion"
+        if self.context.manner().structured and (found := reading.json_object(text)) is not None:
             triples = list(_from_json(found))
-        elif self._switch.recover_numbering:
+        elif self.options.switches.recover_numbering:
             triples = reading.triples(text, first=first, truncated=truncated, opened=opened)
         else:
             triples = reading.published_triples(text, first=first, truncated=truncated)
-        published = not self._switch.normalise_noinput
+        published = not self.options.switches.normalise_noinput
         return [triple._replace(input=reading.without_noinput(triple.input, published=published)) for triple in triples]
 
 

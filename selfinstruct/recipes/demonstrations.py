@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import JsonValue, model_validator
 
 from selfinstruct.recipes.base import RecipeOptions
 from selfinstruct.records import Sample, Seed
@@ -34,3 +34,9 @@ def draw(
     shown += rng.sample(seeds, options.demonstrations - len(shown))
     rng.shuffle(shown)
     return shown
+
+
+def validity_settings(*, any_script: bool, exact: bool) -> dict[str, JsonValue]:
+    """Settings of the filter `validity`; `exact` recognises "Write a program" by its published capitals, which is all
+    there is after `capitalize`."""
+    return {"start": "any_script" if any_script else "ascii", "programs": "exact" if exact else "any_case"}

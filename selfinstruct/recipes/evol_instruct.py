@@ -14,36 +14,41 @@ docs/recipes.md tells what the paper says, what the released code (nlpxucan/Wiza
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from selfinstruct.errors import PromptError, Refused
 from selfinstruct.inputs.config import Section, Words, merge
-from selfinstruct.inputs.prompts import Prompt, require_given
+from selfinstruct.inputs.prompts import FrontMatter, Prompt, require_given
 from selfinstruct.recipes import reading
-from selfinstruct.recipes.base import RecipeOptions, SamplingOptions, Setting, flawed, object_schema
-from selfinstruct.recipes.pool import Pool
+from selfinstruct.recipes.base import (
+    Ask,
+    Recipe,
+    RecipeContext,
+    RecipeOptions,
+    SamplingOptions,
+    Stage,
+    flawed,
+    object_schema,
+    said,
+)
 from selfinstruct.records import (
+    WRITER,
     Completion,
     Draft,
-    Generate,
     Instance,
     Job,
     Outcome,
     Plan,
     Reason,
+    Record,
     Rendered,
+    Role,
     Sampling,
     Seed,
 )
-
-STAGES = ("evolve", "answer")
-TARGET = None
-PUBLISHED_DIALECT = "chat"
-JUDGE_PROMPTS = ("judge",)
 
 GENERAL = ("add_constraints", "deepen", "concretise", "increase_reasoning", "complicate_input", "in_breadth")
 CODE = ("code_constraints", "code_rarer", "code_reasoning", "code_misdirect", "code_complexity")
@@ -151,227 +156,244 @@ class Options(RecipeOptions):
         return {name: weight for name, weight in operators.items() if weight}
 
 
-def prompts(options: Options) -> tuple[str, ...]:
-    """The names of the prompt files that these options ask for."""
-    return (*(f"operators/{name}" for name in options.operators), "answer", *(JUDGE_PROMPTS * options.elimination))
+class OperatorFront(FrontMatter):
+    """What an operator's prompt file says of itself."""
+
+    evolution: Literal["depth", "breadth"] | None = None
+    """Whether it makes a task harder, or another task of its domain."""
+    added_words: tuple[int, int] | None = None
+    """How many words, at least and at most, it may add to a task."""
 
 
-def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
-    """A root for each input of each seed, since instruction and input are one task: what Alpaca's rows are."""
-    return [root for seed in seeds for root in _roots(seed)]
+class Step(Record):
+    """One round of a family, as it is drawn."""
+
+    operator: str
+    data_format: str = ""
+    """The format of data, where the operator takes one."""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What it gives the operator's prompt."""
+        return {"data_format": self.data_format} if self.data_format else {}
 
 
-def _roots(seed: Seed) -> Iterator[Seed]:
-    by_input: dict[str, Instance] = {}
-    for instance in seed.instances:
-        by_input.setdefault(instance.input, instance)
-    if len(by_input) < 2:
-        yield seed.model_copy(update={"instances": seed.instances[:1]})
-        return
-    for number, instance in enumerate(by_input.values(), start=1):
-        yield seed.model_copy(update={"id": f"{seed.id}/{number}", "instances": (instance,)})
+class Evolution(Record):
+    """The payload of a job: a live task and the round that it is in."""
+
+    root: str
+    """The id of the family's seed."""
+    member: str
+    """The id of the live task: a seed's, or a draft's of this run."""
+    depth: int
+    """Evolutions between the two."""
+    task: str
+    """The text of the live task."""
+    round: int
+    steps: tuple[Step, ...]
+    """Those of this round and of those to come."""
+    evolved: str = ""
+    """The task to be answered, of a job that answers."""
+    family: str = ""
+    """What the family must not be parted from, where that is not its root."""
+
+    @property
+    def step(self) -> Step:
+        """That of this round."""
+        return self.steps[0]
+
+    def next_round(self) -> Self | None:
+        """The same task in its next round, if there is one."""
+        left = {"round": self.round + 1, "steps": self.steps[1:], "evolved": ""}
+        return self.model_copy(update=left) if self.steps[1:] else None
 
 
-def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
-    """Settings of the filters that suit these options; what the person sets wins."""
-    switches = options.switches
-    eliminated: dict[str, JsonValue] = {
-        "unchanged": switches.unchanged,
-        "added_words": switches.bounded_words,
-        "truncated": switches.complete_answers,
-        "parent_words": switches.parent_words,
-    }
-    defaults = {"elimination": eliminated} if options.elimination else {}
-    return {**defaults, "rouge": {}} if switches.breadth_by_index else defaults
-
-
-def open(options: Options, setting: Setting) -> EvolInstruct:
-    """The recipe for these options.
-
-    Raises:
-        PromptError: an operator's file does not say how it evolves, or uses what the recipe does not give.
-    """
-    for name in options.operators:
-        _check_operator(setting.prompts[f"operators/{name}"])
-    return EvolInstruct(options, setting)
-
-
-def _check_operator(prompt: Prompt) -> None:
-    if prompt.front.evolution is None:
-        raise PromptError(f'{prompt.where}: an operator says evolution = "depth" or "breadth" in its front matter')
-    require_given(prompt, OPERATOR_VARIABLES)
-
-
-class EvolInstruct:
-    """The recipe `evol-instruct`; see `Options`.
-
-    The payload of a job:
-
-        root, member   ids of the family's seed and of the live task: a seed's, or a draft's of this run
-        depth          evolutions between the two
-        task           text of the live task
-        round          the round that this is
-        steps          operators of this round and those to come, with the format of data where one takes it
-        evolved        with `answer`, the task to be answered
-    """
+class EvolInstruct(Recipe[Options]):
+    """The recipe `evol-instruct`; see `Options`."""
 
     name = "evol-instruct"
-    stages = STAGES
+    takes = "tasks: a run, or a file of instructions"
+    makes = "the same tasks made harder and rarer, each with an answer"
+    example = "selfinstruct evolve alpaca_data.json --rounds 4"
+    words = ("round", "rounds", "operator", "operators", "judgement", "judgements", "evolve", "evolved", "evolution")
+    published = "chat"
+    stages = (
+        Stage("evolve", brings=0.7, asks=1.0, payload=Evolution),
+        Stage("answer", brings=0.7, asks=2.0, prompts=("answer",), payload=Evolution, doors=("judge", WRITER)),
+    )
+    replaces = True
     pooled = "evolve"
-    shows_kept = False
-    expected: Mapping[str, float] = {"evolve": 0.7, "answer": 0.7}
-    requests: Mapping[str, float] = {"evolve": 1.0, "answer": 2.0}
+    Options = Options
 
-    def __init__(self, options: Options, setting: Setting) -> None:
-        self._options = options
-        self._switch = options.switches
-        self._setting = setting
+    def open(self, context: RecipeContext) -> None:
+        """Take the prompts.
+
+        Raises:
+            PromptError: an operator's file does not say how it evolves, or uses what the recipe does not give.
+        """
+        super().open(context)
+        for name in self.options.operators:
+            _check_operator(self._operator(name))
+
+    def prompts(self) -> Mapping[str, Role]:
+        """The operators, the answer, and where something is eliminated the judge's."""
+        names = (*(f"operators/{name}" for name in self.options.operators), "answer")
+        return {**dict.fromkeys(names, WRITER), **({"judge": "judge"} if self.options.elimination else {})}
+
+    def front(self, prompt: str) -> type[FrontMatter]:
+        """Operators say more of themselves than other prompts."""
+        return OperatorFront if prompt.startswith("operators/") else FrontMatter
+
+    def take(self, seeds: Sequence[Seed], where: str) -> Sequence[Seed]:
+        """A root for each input of each seed, since instruction and input are one task: what Alpaca's rows are."""
+        return [root for seed in seeds for root in _roots(seed)]
+
+    def filter_defaults(self) -> dict[str, dict[str, JsonValue]]:
+        """The rules of elimination, and the index for what is evolved in breadth."""
+        switches = self.options.switches
+        eliminated: dict[str, JsonValue] = {
+            "unchanged": switches.unchanged,
+            "added_words": switches.bounded_words,
+            "truncated": switches.complete_answers,
+            "parent_words": switches.parent_words,
+        }
+        defaults = {"elimination": eliminated} if self.options.elimination else {}
+        return {**defaults, "rouge": {}} if switches.breadth_by_index else defaults
 
     def filters(self, draft: Draft) -> tuple[str, ...]:
         """The rules of elimination; an in-breadth child against the pool too."""
-        chain = ("elimination",) if self._options.elimination else ()
-        indexed = self._switch.breadth_by_index and draft.stage == "evolve" and self._in_breadth(draft.meta["operator"])
-        return (*chain, "rouge") if indexed else chain
+        chain = ("elimination",) if self.options.elimination else ()
+        indexed = self.options.switches.breadth_by_index and draft.stage == "evolve"
+        return (*chain, "rouge") if indexed and self._in_breadth(str(draft.meta["operator"])) else chain
 
     def extent(self, seeds: int) -> int:
         """Each seed evolves once a round."""
-        return seeds * self._options.rounds
+        return seeds * self.options.rounds
 
     # -- plan ---------------------------------------------------------------------------------------------------------
 
-    def plan(self, pool: Pool, rng: Random) -> Plan | None:
-        """The first round of the next seed, with the operators of all of its rounds."""
-        if pool.planned >= len(pool.seeds):
-            return None
-        seed = pool.seeds[pool.planned]
-        names, weights = list(self._options.operators), list(self._options.operators.values())
-        steps = [self._step(name, rng) for name in rng.choices(names, weights, k=self._options.rounds)]
+    def start(self, source: Seed, rng: Random) -> Plan:
+        """The first round of a seed, with the operators of all of its rounds."""
+        names, weights = list(self.options.operators), list(self.options.operators.values())
+        steps = tuple(self._step(name, rng) for name in rng.choices(names, weights, k=self.options.rounds))
+        task = self._joined(source)
         return _evolution(
-            {"root": seed.id, "member": seed.id, "depth": 0, "task": self._joined(seed), "round": 1, "steps": steps}
+            Evolution(root=source.id, member=source.id, depth=0, task=task, round=1, steps=steps, family=source.family)
         )
 
-    def _step(self, operator: str, rng: Random) -> dict[str, str]:
-        step = {"operator": operator}
-        if "data_format" in self._operator(operator).front.variables:
-            step["data_format"] = rng.choice(self._options.data_formats)
-        return step
+    def _step(self, operator: str, rng: Random) -> Step:
+        takes_data = "data_format" in self._operator(operator).front.variables
+        return Step(operator=operator, data_format=rng.choice(self.options.data_formats) if takes_data else "")
 
     def _joined(self, seed: Seed) -> str:
         """Instruction and input as one task."""
         given = seed.instances[0].input if seed.instances else ""
-        if not self._switch.plain_join:
+        if not self.options.switches.plain_join:
             return f"{seed.instruction.strip()}\r\n{given.strip()}"
         return f"{seed.instruction.strip()}\n{given.strip()}".strip()
 
     def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
         """The answer to an evolved task; then the next round, of the child where there is one."""
-        payload, [outcome] = job.payload, outcomes
-        if outcome.sample is None:
-            yield from _next_round(payload)
-        elif job.stage == "evolve":
-            yield Plan("answer", {**payload, "evolved": outcome.sample.instruction}, parent=outcome.id)
-        else:
-            child = {"member": outcome.id, "depth": payload["depth"] + 1, "task": payload["evolved"]}
-            yield from _next_round({**payload, **child})
+        payload: Evolution = job.payload
+        [outcome] = outcomes
+        if outcome.sample is not None and job.stage == "evolve":
+            yield Plan("answer", payload.model_copy(update={"evolved": outcome.sample.instruction}), outcome.id)
+            return
+        if outcome.sample is not None:
+            child = {"member": outcome.id, "depth": payload.depth + 1, "task": payload.evolved}
+            payload = payload.model_copy(update=child)
+        if (following := payload.next_round()) is not None:
+            yield _evolution(following)
 
     # -- perform ------------------------------------------------------------------------------------------------------
 
-    async def perform(self, job: Job, generate: Generate) -> list[Draft]:
+    async def perform(self, job: Job, ask: Ask) -> list[Draft]:
         """The draft of one evolved task, or of that task with its answer."""
-        payload = job.payload
+        payload: Evolution = job.payload
         try:
-            if job.stage == "evolve":
-                return [await self._evolve(payload, generate)]
-            return [await self._answer(payload, generate)]
+            draft = await (self._evolve(payload, ask) if job.stage == "evolve" else self._answer(payload, ask))
         except Refused as refusal:
             if refusal.kind not in SERVER_REFUSALS:
                 raise
             meta = {**self._meta(payload), "answer": str(refusal)}
-            return [
-                Draft(
-                    stage=job.stage,
-                    instruction=payload.get("evolved", ""),
-                    flaw=Reason.REFUSED_BY_SERVER,
-                    meta=meta,
-                )
-            ]
+            draft = Draft(stage=job.stage, instruction=payload.evolved, flaw=Reason.REFUSED_BY_SERVER, meta=meta)
+        return [draft.model_copy(update={"family": payload.family or payload.root, "facets": _facets(draft, payload)})]
 
-    async def _evolve(self, payload: dict[str, Any], generate: Generate) -> Draft:
-        step = payload["steps"][0]
-        prompt = self._operator(step["operator"])
-        fewest, most = prompt.front.added_words or (0, 0)
-        structured = self._setting.structured
-        values = {"instruction": payload["task"], "fewest": fewest, "most": most, "structured": structured, **step}
-        rendered = _rendered(prompt, values)
+    async def _evolve(self, payload: Evolution, ask: Ask) -> Draft:
+        prompt = self._operator(payload.step.operator)
+        fewest, most = _front(prompt).added_words or (0, 0)
+        structured = self.context.manner().structured
+        values = {"instruction": payload.task, "fewest": fewest, "most": most, "structured": structured}
+        rendered = _rendered(prompt, values | payload.step.values)
         # A base model that has written a paragraph to a task of one seldom stops at that.
-        stops = ("\nTask:",) if "\n\n" in payload["task"] else ("\nTask:", "\n\n")
-        sampling = _sampling(self._options.sampling, rendered, stops)
-        answer = await generate(rendered, sampling, answer_schema=_TASK if structured else None)
+        stops = ("\nTask:",) if "\n\n" in payload.task else ("\nTask:", "\n\n")
+        sampling = _sampling(self.options.sampling, rendered, stops)
+        answer = await ask.generate(rendered, sampling, answer_schema=_TASK if structured else None)
         text = self._read(answer)
-        cut = answer.finish_reason == "length" and self._switch.complete_answers
-        if cut or not (text or self._options.strict):
+        cut = answer.finish_reason == "length" and self.options.switches.complete_answers
+        if cut or not (text or self.options.strict):
             draft = flawed("evolve", text, answer)
             return draft.model_copy(update={"meta": {**self._meta(payload), **draft.meta}})
         return Draft(stage="evolve", instruction=text, meta=self._meta(payload))
 
-    async def _answer(self, payload: dict[str, Any], generate: Generate) -> Draft:
-        meta, evolved = self._meta(payload), payload["evolved"]
+    async def _answer(self, payload: Evolution, ask: Ask) -> Draft:
+        meta, evolved = self._meta(payload), payload.evolved
         if self._is_judged(payload):
-            meta["judgement"] = await self._judgement(payload["task"], evolved, generate)
+            meta["judgement"] = await self._judgement(payload.task, evolved, ask)
             if meta["judgement"] == "equal":
                 # Nobody will want the answer.
                 return Draft(stage="answer", instruction=evolved, meta=meta)
-        rendered = _rendered(self._setting.prompts["answer"], {"instruction": evolved})
-        answer = await generate(rendered, _sampling(self._options.answer, rendered, ("\nTask:",)))
+        rendered = _rendered(self.context.prompts["answer"], {"instruction": evolved})
+        answer = await ask.generate(rendered, _sampling(self.options.answer, rendered, ("\nTask:",)))
         if answer.finish_reason == "length":
             meta["truncated"] = True
         text = self._text(answer)
-        output = text.strip() if self._switch.tidy else text
+        output = text.strip() if self.options.switches.tidy else text
         return Draft(stage="answer", instruction=evolved, instances=(Instance(output=output),), meta=meta)
 
-    def _is_judged(self, payload: dict[str, Any]) -> bool:
-        by_index = self._switch.breadth_by_index and self._in_breadth(payload["steps"][0]["operator"])
-        return self._options.elimination and not by_index
+    def _is_judged(self, payload: Evolution) -> bool:
+        by_index = self.options.switches.breadth_by_index and self._in_breadth(payload.step.operator)
+        return self.options.elimination and not by_index
 
-    async def _judgement(self, parent: str, child: str, generate: Generate) -> str:
+    async def _judgement(self, parent: str, child: str, ask: Ask) -> str:
         """`equal`, `not_equal` or `unclear`."""
-        structured = self._setting.judge_structured
+        structured = self.context.manner("judge").structured
         values = {"first": parent, "second": child, "structured": structured}
-        rendered = _rendered(self._setting.prompts["judge"], values)
-        sampling = self._options.judging.sampling(("\n",) if isinstance(rendered, str) else ())
-        answer = await generate(rendered, sampling, answer_schema=_EQUAL if structured else None, judge=True)
+        rendered = _rendered(self.context.prompts["judge"], values)
+        sampling = self.options.judging.sampling(("\n",) if isinstance(rendered, str) else ())
+        answer = await ask.generate(rendered, sampling, role="judge", answer_schema=_EQUAL if structured else None)
         return reading.judgement(self._text(answer))
 
-    def _meta(self, payload: dict[str, Any]) -> dict[str, JsonValue]:
+    def _meta(self, payload: Evolution) -> dict[str, JsonValue]:
         """What a draft of this job says of its family."""
-        operator = payload["steps"][0]["operator"]
-        meta = {
+        operator = payload.step.operator
+        meta: dict[str, JsonValue] = {
             "operator": operator,
-            "round": payload["round"],
-            "depth": payload["depth"] + 1,
-            "root": payload["root"],
-            "parent": payload["member"],
-            "evolved_from": payload["task"],
+            "round": payload.round,
+            "depth": payload.depth + 1,
+            "root": payload.root,
+            "parent": payload.member,
+            "evolved_from": payload.task,
         }
-        limits = self._operator(operator).front.added_words
+        limits = _front(self._operator(operator)).added_words
         return {**meta, "added_words": list(limits)} if limits else meta
 
     # -- prompts and answers ------------------------------------------------------------------------------------------
 
     def _operator(self, name: str) -> Prompt:
-        return self._setting.prompts[f"operators/{name}"]
+        return self.context.prompts[f"operators/{name}"]
 
-    def _in_breadth(self, operator: Any) -> bool:
-        return self._operator(operator).front.evolution == "breadth"
+    def _in_breadth(self, operator: str) -> bool:
+        return _front(self._operator(operator)).evolution == "breadth"
 
     def _text(self, answer: Completion) -> str:
-        return reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+        return said(answer, thoughts=not self.options.switches.skip_thinking)
 
     def _read(self, answer: Completion) -> str:
         text = self._text(answer)
-        if self._setting.structured and (found := reading.json_object(text)) is not None:
+        if self.context.manner().structured and (found := reading.json_object(text)) is not None:
             return reading.json_text(found.get("task"))
-        return reading.without_wrapping(text) if self._switch.tidy else text
+        return reading.without_wrapping(text) if self.options.switches.tidy else text
 
 
 def _rendered(prompt: Prompt, values: dict[str, Any]) -> Rendered:
@@ -387,17 +409,35 @@ def _sampling(options: SamplingOptions, rendered: Rendered, stops: tuple[str, ..
     return sampling.model_copy(update={"max_tokens": tokens})
 
 
-def _evolution(payload: dict[str, Any]) -> Plan:
+def _evolution(payload: Evolution) -> Plan:
     """The evolution of a live task; what it follows from is a draft, or for a root nothing of this run."""
-    return Plan("evolve", {**payload, "from": [payload["member"]]}, payload["member"] if payload["depth"] else None)
+    return Plan("evolve", payload, payload.member if payload.depth else None, shown=(payload.member,))
 
 
-def _next_round(payload: dict[str, Any]) -> Iterable[Plan]:
-    """The next round of the live task, if there is one."""
-    left = payload["steps"][1:]
-    if left:
-        kept = {key: value for key, value in payload.items() if key != "evolved"}
-        yield _evolution({**kept, "round": payload["round"] + 1, "steps": left})
+def _facets(draft: Draft, payload: Evolution) -> dict[str, str]:
+    judged = {"judgement": str(draft.meta["judgement"])} if "judgement" in draft.meta else {}
+    return {"operator": payload.step.operator, "round": str(payload.round), **judged}
+
+
+def _front(prompt: Prompt) -> OperatorFront:
+    return cast("OperatorFront", prompt.front)
+
+
+def _roots(seed: Seed) -> Iterator[Seed]:
+    by_input: dict[str, Instance] = {}
+    for instance in seed.instances:
+        by_input.setdefault(instance.input, instance)
+    if len(by_input) < 2:
+        yield seed.model_copy(update={"instances": seed.instances[:1]})
+        return
+    for number, instance in enumerate(by_input.values(), start=1):
+        yield seed.model_copy(update={"id": f"{seed.id}/{number}", "instances": (instance,)})
+
+
+def _check_operator(prompt: Prompt) -> None:
+    if _front(prompt).evolution is None:
+        raise PromptError(f'{prompt.where}: an operator says evolution = "depth" or "breadth" in its front matter')
+    require_given(prompt, OPERATOR_VARIABLES)
 
 
 _TASK = object_schema(task={"type": "string"})

@@ -11,25 +11,30 @@ switch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue
 
 from selfinstruct.inputs.config import Section
 from selfinstruct.inputs.seeds import require_enough
 from selfinstruct.recipes import reading
-from selfinstruct.recipes.base import SamplingOptions, Setting, flawed, object_schema, with_fewer
-from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw
+from selfinstruct.recipes.base import Ask, Recipe, SamplingOptions, Stage, flawed, object_schema, said, with_fewer
+from selfinstruct.recipes.demonstrations import DemonstrationOptions, draw, validity_settings
 from selfinstruct.recipes.pool import Pool
-from selfinstruct.records import Completion, Draft, Generate, Instance, Job, Outcome, Plan, Reason, Rendered, Seed
-
-STAGES = ("instructions", "instances")
-TARGET = 30
-PUBLISHED_DIALECT = "completion"
-JUDGE_PROMPTS = ()
+from selfinstruct.records import (
+    Completion,
+    Draft,
+    Instance,
+    Job,
+    Outcome,
+    Plan,
+    Reason,
+    Record,
+    Rendered,
+    Seed,
+)
 
 NEW_INSTRUCTIONS = 7
 """New instructions asked for with 8 demonstrations: the published stop at number 16 leaves 9 to 15."""
@@ -83,126 +88,128 @@ class Options(DemonstrationOptions):
     switches: Switches = Switches()
 
 
-def prompts(options: Options) -> tuple[str, ...]:
-    """The names of the prompt files that these options ask for."""
-    return "instructions", "classify", "input_first", "output_first"
+class Shown(Record):
+    """The payload of a job for new instructions: those that its prompt shows."""
+
+    demonstrations: tuple[str, ...]
 
 
-def take(options: Options, seeds: Sequence[Seed], where: Path) -> Sequence[Seed]:
-    """The seeds as they are; raises SourceError unless they fill a first prompt."""
-    require_enough(seeds, options.demonstrations, where)
-    return seeds
+class Invented(Record):
+    """The payload of a job for instances: the instruction that was kept."""
+
+    instruction: str
 
 
-def filter_defaults(options: Options) -> dict[str, dict[str, JsonValue]]:
-    """Settings of the filters that suit these options; what the person sets wins."""
-    return {
-        "validity": validity_defaults(any_script=options.switches.any_script, exact=not options.switches.keep_capitals),
-        "rouge": {},
-        "instances": {"limit": options.instances},
-    }
-
-
-def validity_defaults(*, any_script: bool, exact: bool) -> dict[str, JsonValue]:
-    """`exact` recognises "Write a program" by its published capitals, which is all there is after `capitalize`."""
-    return {"start": "any_script" if any_script else "ascii", "programs": "exact" if exact else "any_case"}
-
-
-def open(options: Options, setting: Setting) -> SelfInstruct:
-    """The recipe for these options."""
-    return SelfInstruct(options, setting)
-
-
-class SelfInstruct:
+class SelfInstruct(Recipe[Options]):
     """The recipe `self-instruct`; see `Options`."""
 
     name = "self-instruct"
-    stages = STAGES
+    takes = "seed tasks, whose pool it samples from"
+    makes = "new instructions, each with up to 5 instances"
+    example = "selfinstruct generate my.jsonl -n 500"
+    words: ClassVar = ("input_first", "output_first", "classify")
+    target = 30
+    published = "completion"
+    stages = (
+        Stage("instructions", brings=3.0, asks=1.0, prompts=("instructions",), payload=Shown),
+        Stage("instances", brings=0.7, asks=2.0, prompts=("classify", "input_first", "output_first"), payload=Invented),
+    )
     pooled = "instructions"
-    expected: Mapping[str, float] = {"instructions": 3.0, "instances": 0.7}
-    requests: Mapping[str, float] = {"instructions": 1.0, "instances": 2.0}
+    Options = Options
 
-    def __init__(self, options: Options, setting: Setting) -> None:
-        self._options = options
-        self._switch = options.switches
-        self.shows_kept = options.kept_demonstrations > 0
-        self._setting = setting
+    @property
+    def shows_kept(self) -> bool:
+        """Whether some demonstrations are kept ones."""
+        return self.options.kept_demonstrations > 0
+
+    def take(self, seeds: Sequence[Seed], where: str) -> Sequence[Seed]:
+        """The seeds as they are; raises SourceError unless they fill a first prompt."""
+        require_enough(seeds, self.options.demonstrations, where)
+        return seeds
+
+    def filter_defaults(self) -> dict[str, dict[str, JsonValue]]:
+        """Validity and ROUGE-L for instructions, the rules of instances for tasks."""
+        switches = self.options.switches
+        return {
+            "validity": validity_settings(any_script=switches.any_script, exact=not switches.keep_capitals),
+            "rouge": {},
+            "instances": {"limit": self.options.instances},
+        }
 
     def filters(self, draft: Draft) -> tuple[str, ...]:
         """New instructions by their words and against the pool; then their instances."""
         return ("validity", "rouge") if draft.stage == "instructions" else ("instances",)
 
-    def extent(self, seeds: int) -> None:
-        """The pool is sampled without end."""
-
     # -- plan ---------------------------------------------------------------------------------------------------------
 
     def plan(self, pool: Pool, rng: Random) -> Plan | None:
         """A prompt's demonstrations: kept ones first drawn, filled up with seeds, then shuffled together."""
-        shown = draw(pool.kept, pool.seeds, rng, self._options)
-        return Plan(
-            "instructions",
-            {"from": [item.id for item in shown], "demonstrations": [_shown(item.instruction) for item in shown]},
-        )
+        shown = draw(pool.kept, pool.seeds, rng, self.options)
+        payload = Shown(demonstrations=tuple(_shown(item.instruction) for item in shown))
+        return Plan("instructions", payload, shown=tuple(item.id for item in shown))
 
     def follow(self, job: Job, outcomes: Sequence[Outcome]) -> Iterable[Plan]:
         """Instances for each kept instruction."""
         if job.stage == "instructions":
             for outcome in outcomes:
                 if outcome.sample is not None:
-                    yield Plan("instances", {"instruction": outcome.sample.instruction}, parent=outcome.id)
+                    yield Plan("instances", Invented(instruction=outcome.sample.instruction), parent=outcome.id)
 
     # -- perform ------------------------------------------------------------------------------------------------------
 
-    async def perform(self, job: Job, generate: Generate) -> list[Draft]:
+    async def perform(self, job: Job, ask: Ask) -> list[Draft]:
         """Drafts of new instructions, or of one task with its instances."""
         if job.stage == "instructions":
-            return await self._new_instructions(job.payload["demonstrations"], generate)
-        return [await self._task(job.payload["instruction"], generate)]
+            return await self._new_instructions(job.payload, ask)
+        return [await self._task(job.payload.instruction, ask)]
 
-    async def _new_instructions(self, demonstrations: list[str], generate: Generate) -> list[Draft]:
-        async def ask(shown: list[str]) -> Completion:
-            sampling = self._options.sampling.sampling(self._list_stops(len(shown)))
-            return await generate(self._list_prompt(shown), sampling, answer_schema=self._schema(_TASKS))
+    async def _new_instructions(self, payload: Shown, ask: Ask) -> list[Draft]:
+        async def showing(shown: list[str]) -> Completion:
+            sampling = self.options.sampling.sampling(self._list_stops(len(shown)))
+            return await ask.generate(self._list_prompt(shown), sampling, answer_schema=self._schema(_TASKS))
 
-        answer, _ = await with_fewer(demonstrations, ask)
+        answer, _ = await with_fewer(list(payload.demonstrations), showing)
         pieces = self._read_instructions(answer)
         if not any(piece.text for piece in pieces):
             return [flawed("instructions", "", answer)]
         return [Draft(stage="instructions", instruction=piece.text, flaw=piece.flaw) for piece in pieces]
 
     def _list_prompt(self, shown: list[str]) -> Rendered:
-        prompt = self._setting.prompts["instructions"]
-        if self._setting.dialect == "completion":
+        prompt = self.context.prompts["instructions"]
+        if self.context.manner().dialect == "completion":
             return prompt.render(demonstrations=shown, next_number=len(shown) + 1)
-        return prompt.render(demonstrations=shown, wanted=NEW_INSTRUCTIONS, structured=self._setting.structured)
+        return prompt.render(demonstrations=shown, wanted=NEW_INSTRUCTIONS, structured=self.context.manner().structured)
 
     def _list_stops(self, shown: int) -> tuple[str, ...]:
-        if self._setting.dialect == "chat":
+        if self.context.manner().dialect == "chat":
             return ()
         stop = shown + NEW_INSTRUCTIONS + 1
-        return ("\n\n", f"\n{stop}.") if self._switch.anchored_stops else ("\n\n", f"\n{stop}", f"{stop}.", f"{stop} .")
+        return (
+            ("\n\n", f"\n{stop}.")
+            if self.options.switches.anchored_stops
+            else ("\n\n", f"\n{stop}", f"{stop}.", f"{stop} .")
+        )
 
     def _read_instructions(self, answer: Completion) -> list[reading.Piece]:
         text, truncated = self._text(answer), answer.finish_reason == "length"
-        if self._options.strict:
+        if self.options.strict:
             return reading.published_instructions(text, truncated=truncated)
-        if self._setting.structured and (found := reading.json_object(text)) is not None:
+        if self.context.manner().structured and (found := reading.json_object(text)) is not None:
             pieces = list(_from_json(found.get("tasks")))
         else:
-            opened, before = self._setting.dialect == "completion", self._switch.keep_before_truncation
+            opened, before = self.context.manner().dialect == "completion", self.options.switches.keep_before_truncation
             pieces = reading.numbered_instructions(
                 text, truncated=truncated, opened=opened, keep_before_truncation=before
             )
-        if self._switch.keep_capitals:
+        if self.options.switches.keep_capitals:
             return pieces
         return [piece._replace(text=piece.text.capitalize()) for piece in pieces]
 
-    async def _task(self, instruction: str, generate: Generate) -> Draft:
-        is_classification = await self._is_classification(instruction, generate)
+    async def _task(self, instruction: str, ask: Ask) -> Draft:
+        is_classification = await self._is_classification(instruction, ask)
         meta: dict[str, JsonValue] = {"is_classification": is_classification}
         name = "output_first" if is_classification else "input_first"
-        answer = await self._ask(name, instruction, generate)
+        answer = await self._ask(name, instruction, ask)
         instances = self._read_instances(self._text(answer), is_classification)
         if not instances:
             draft = flawed("instances", instruction, answer)
@@ -211,51 +218,51 @@ class SelfInstruct:
             meta["truncated"] = True
         return Draft(stage="instances", instruction=instruction, instances=tuple(instances), meta=meta)
 
-    async def _is_classification(self, instruction: str, generate: Generate) -> bool:
-        chat = self._setting.dialect == "chat"
+    async def _is_classification(self, instruction: str, ask: Ask) -> bool:
+        chat = self.context.manner().dialect == "chat"
         stops, tokens = ((), 16) if chat else (("\n", "Task"), 3)
-        sampling = self._options.classify.sampling(stops, max_tokens=tokens)
-        answer = await generate(self._prompt("classify", instruction), sampling, answer_schema=self._schema(_YES))
+        sampling = self.options.classify.sampling(stops, max_tokens=tokens)
+        answer = await ask.generate(self._prompt("classify", instruction), sampling, answer_schema=self._schema(_YES))
         text = self._text(answer)
-        if self._setting.structured and (found := reading.json_object(text)) is not None:
+        if self.context.manner().structured and (found := reading.json_object(text)) is not None:
             return found.get("is_classification") is True
-        return reading.is_yes(text) if self._switch.any_yes else reading.published_yes(text)
+        return reading.is_yes(text) if self.options.switches.any_yes else reading.published_yes(text)
 
-    async def _ask(self, name: str, instruction: str, generate: Generate) -> Completion:
-        options = self._options.output_first if name == "output_first" else self._options.input_first
+    async def _ask(self, name: str, instruction: str, ask: Ask) -> Completion:
+        options = self.options.output_first if name == "output_first" else self.options.input_first
         stops: tuple[str, ...] = ()
-        if self._setting.dialect == "completion":
-            example = f"Example {self._options.instances + 1}"
-            stops = (f"\n{example}", "\nTask:") if self._switch.anchored_stops else (example, "Task:")
-        return await generate(
+        if self.context.manner().dialect == "completion":
+            example = f"Example {self.options.instances + 1}"
+            stops = (f"\n{example}", "\nTask:") if self.options.switches.anchored_stops else (example, "Task:")
+        return await ask.generate(
             self._prompt(name, instruction), options.sampling(stops), answer_schema=self._schema(_INSTANCES)
         )
 
     def _read_instances(self, text: str, is_classification: bool) -> list[Instance]:
-        if self._setting.structured and (found := reading.json_object(text)) is not None:
+        if self.context.manner().structured and (found := reading.json_object(text)) is not None:
             instances = _instances(found.get("instances"))
         elif is_classification:
-            instances = reading.output_first(text, anchored=self._switch.anchored_markers)
+            instances = reading.output_first(text, anchored=self.options.switches.anchored_markers)
         else:
-            opened = self._setting.dialect == "completion"
-            instances = reading.input_first(text, anchored=self._switch.anchored_markers, opened=opened)
-        if not self._switch.normalise_noinput:
+            opened = self.context.manner().dialect == "completion"
+            instances = reading.input_first(text, anchored=self.options.switches.anchored_markers, opened=opened)
+        if not self.options.switches.normalise_noinput:
             return instances
         return [Instance(input=reading.without_noinput(i.input), output=i.output) for i in instances]
 
     def _prompt(self, name: str, instruction: str) -> Rendered:
         values: dict[str, Any] = {"instruction": instruction}
-        if self._setting.dialect == "chat":
-            values["structured"] = self._setting.structured
+        if self.context.manner().dialect == "chat":
+            values["structured"] = self.context.manner().structured
             if name != "classify":
-                values["wanted"] = self._options.instances
-        return self._setting.prompts[name].render(**values)
+                values["wanted"] = self.options.instances
+        return self.context.prompts[name].render(**values)
 
     def _text(self, answer: Completion) -> str:
-        return reading.without_thinking(answer.text) if self._switch.skip_thinking else answer.text
+        return said(answer, thoughts=not self.options.switches.skip_thinking)
 
     def _schema(self, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-        return schema if self._setting.structured else None
+        return schema if self.context.manner().structured else None
 
 
 def _shown(instruction: str) -> str:

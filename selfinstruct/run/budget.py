@@ -21,10 +21,9 @@ from typing import Literal, NamedTuple
 
 from selfinstruct.errors import EndpointError, Fault
 from selfinstruct.inputs.config import BudgetConfig
-from selfinstruct.inputs.prices import Price, Prices, cost, money
-from selfinstruct.records import Completion, Request, Role, Sampling, Usage
+from selfinstruct.inputs.prices import Price, Prices, cost
+from selfinstruct.records import WRITER, Completion, Request, Sampling, Usage
 from selfinstruct.store.ledger import Count, Ledger
-from selfinstruct.text.display import duration
 
 PER_TURN = 16
 """Tokens at most that a server puts around each turn of a chat."""
@@ -41,7 +40,6 @@ STORE_EVERY = 1.0
 NOTHING = Usage()
 
 What = Literal["cost", "tokens", "requests", "time"]
-_DONE: dict[What, str] = {"requests": "sent", "time": "worked"}
 
 
 class Cap(NamedTuple):
@@ -51,28 +49,15 @@ class Cap(NamedTuple):
     limit: float
     """US dollars, tokens, requests, or seconds."""
 
-    def told(self, amount: float) -> str:
-        """An amount of it for a person, without its unit where that is a word."""
-        if self.what == "cost":
-            return money(amount)
-        return duration(amount) if self.what == "time" else f"{amount:,.0f}"
 
-    @property
-    def unit(self) -> str:
-        """The word after the limit."""
-        return {"cost": "", "time": " of work"}.get(self.what, f" {self.what}")
+class Reached(NamedTuple):
+    """A budget with no room for what comes next."""
 
-    def standing(self, spent: float) -> str:
-        """How much of it is spent, for a person: `4,812 of 5,000 tokens`."""
-        return f"{self.told(spent)} of {self.told(self.limit)}{self.unit}"
-
-    def reached(self, spent: float, more: float = 0.0) -> str:
-        """That it is reached, as there is no room for so much more, and what to do."""
-        why = f"{self.told(spent)} {_DONE.get(self.what, 'spent')}"
-        if self.what in ("cost", "tokens") and more:
-            why += f", and the next request may take {self.told(more)}"
-        again = f"a larger --max-{self.what} and the same command continue it"
-        return f"budget of {self.told(self.limit)}{self.unit} reached: {why}; {again}"
+    cap: Cap
+    spent: float
+    """What is spent of it, with what is in flight; in its unit, as its limit."""
+    more: float = 0.0
+    """What the next request may take at most; 0 where all is spent."""
 
 
 def caps_of(budget: BudgetConfig) -> list[Cap]:
@@ -84,7 +69,7 @@ def caps_of(budget: BudgetConfig) -> list[Cap]:
 
 
 def amount(what: What, usage: Usage, price: Price | None) -> float:
-    """How much of a budget these requests to one role take; of time none."""
+    """How much of a budget these requests to one model take; of time none."""
     if what == "cost":
         assert price is not None, "a budget of cost is refused where a price is not known"
         return price.of(usage)
@@ -92,7 +77,7 @@ def amount(what: What, usage: Usage, price: Price | None) -> float:
 
 
 def standings(
-    budget: BudgetConfig, spent: Mapping[Role, Usage], prices: Prices, seconds: float
+    budget: BudgetConfig, spent: Mapping[str, Usage], prices: Prices, seconds: float
 ) -> dict[What, tuple[float, float]]:
     """Of each budget that is set how much is spent, and of how much; one of cost is left out where a price is not
     known."""
@@ -100,36 +85,31 @@ def standings(
     return {cap.what: (amount, cap.limit) for cap, amount in so_far if amount is not None}
 
 
-def _so_far(what: What, spent: Mapping[Role, Usage], prices: Prices, seconds: float) -> float | None:
+def _so_far(what: What, spent: Mapping[str, Usage], prices: Prices, seconds: float) -> float | None:
     if what == "cost":
         return cost(prices, spent.items())
     return seconds if what == "time" else sum(amount(what, usage, None) for usage in spent.values())
 
 
-def exceeded(standings: Mapping[What, tuple[float, float]]) -> tuple[What, str] | None:
-    """A budget of which all is spent, with the line that says so."""
+def exceeded(standings: Mapping[What, tuple[float, float]]) -> Reached | None:
+    """The first budget of which all is spent; None if there is none."""
     for what, (spent, limit) in standings.items():
         if spent >= limit:
-            return what, Cap(what, limit).reached(spent)
+            return Reached(Cap(what, limit), spent)
     return None
-
-
-def told(standings: Mapping[What, tuple[float, float]]) -> str:
-    """How the budgets stand, for a person: `$1.20 of $5.00, 31 of 100 requests`."""
-    return ", ".join(Cap(what, limit).standing(spent) for what, (spent, limit) in standings.items())
 
 
 class Charge(NamedTuple):
     """What one attempt may take at most."""
 
-    role: Role
+    door: str
     usage: Usage
     size: int
     """Bytes of its prompt."""
 
 
 class Account:
-    """What one role has spent, and what it has in flight."""
+    """What one model has spent, and what it has in flight."""
 
     def __init__(self, spent: Usage) -> None:
         self.spent = spent
@@ -152,15 +132,21 @@ class Account:
         self._density = max(self._density, tokens / size)
 
 
+def _always(request: Request) -> bool:
+    return True
+
+
 class Purse:
     """What a run may still send.
 
     Args:
         ledger: open for writing; has what earlier sessions have spent.
         budget: what the run may take at most.
-        prices: of each role, where the budget has a cost.
-        resumed: roles whose requests outlive the process (batches): what they had in flight will be asked again.
-        on_reached: is told, once, which budget is reached, and a line for a person.
+        prices: of each model, where the budget has a cost.
+        doors: the models that are asked, by their names in the run.
+        wanted: whether anybody still wants the answer to a request.
+        resumed: models whose requests outlive the process (batches): what they had in flight will be asked again.
+        on_reached: called once, with the budget that is reached.
         clock: seconds that never run backwards.
     """
 
@@ -168,10 +154,12 @@ class Purse:
         self,
         ledger: Ledger,
         budget: BudgetConfig,
-        prices: Mapping[Role, Price],
+        prices: Mapping[str, Price],
         *,
-        on_reached: Callable[[What, str], None],
-        resumed: Collection[Role] = (),
+        on_reached: Callable[[Reached], None],
+        doors: Collection[str] = (WRITER,),
+        wanted: Callable[[Request], bool] = _always,
+        resumed: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -179,9 +167,11 @@ class Purse:
         self._budget = budget
         self._prices = prices
         self._resumed = resumed
+        self._doors = doors
+        self._wanted = wanted
         self._on_reached = on_reached
         self._clock = clock
-        self._accounts: dict[Role, Account] = {}
+        self._accounts: dict[str, Account] = {}
         self._waiting: deque[tuple[Charge, asyncio.Future[bool]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._reached = False
@@ -193,11 +183,11 @@ class Purse:
         """Begin a session."""
         self._ledger.go_on(self._resumed)
         meters = self._ledger.meter()
-        self._accounts = {role: Account(meter.usage) for role, meter in meters.items()}
+        self._accounts = {door: Account(meters[door].usage if door in meters else NOTHING) for door in self._doors}
         self._before = sum(meter.seconds for meter in meters.values())
         self._began = self._counted = self._clock()
         if over := exceeded(standings(self._budget, self.spent, self._prices, self._before)):
-            self._end(*over)
+            self._end(over)
         elif self._budget.time is not None:
             left = self._budget.time - self._before
             self._timer = asyncio.get_running_loop().call_later(left, self._out_of_time, self._budget.time)
@@ -210,13 +200,17 @@ class Purse:
     def end(self, ending: str, message: str) -> None:
         """End a session, in which nothing is in flight any more."""
         seconds = self._lap()
-        counts = [Count(role, account.due, 0.0, NOTHING) for role, account in self._accounts.items()]
-        self._ledger.end(ending, message, [*counts, Count("writer", NOTHING, seconds)])
+        counts = [Count(door, account.due, 0.0, NOTHING) for door, account in self._accounts.items()]
+        self._ledger.end(ending, message, [*counts, Count(next(iter(self._accounts)), NOTHING, seconds)])
 
     @property
-    def spent(self) -> dict[Role, Usage]:
-        """By role, what all sessions have spent; what is in flight is not."""
-        return {role: account.spent for role, account in self._accounts.items()}
+    def spent(self) -> dict[str, Usage]:
+        """By model, what all sessions have spent; what is in flight is not."""
+        return {door: account.spent for door, account in self._accounts.items()}
+
+    def asking(self, door: str) -> int:
+        """Attempts at a model that are in flight."""
+        return self._accounts[door].in_flight.requests if door in self._accounts else 0
 
     @property
     def seconds(self) -> float:
@@ -225,39 +219,42 @@ class Purse:
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    async def admit(self, role: Role, request: Request) -> Charge | None:
-        """Reserve what an attempt may take at most, as soon as it fits; None where nothing may be sent any more."""
-        account, size = self._accounts[role], size_of(request)
-        charge = Charge(role, Usage(1, account.most_tokens(size), 0, longest_answer(request.sampling)), size)
-        if self._reached:
+    async def admit(self, door: str, request: Request) -> Charge | None:
+        """Reserve what an attempt may take at most, as soon as it fits; None where nothing may be sent any more, or
+        nobody wants the answer."""
+        if self._reached or not self._wanted(request):
             return None
+        account, size = self._accounts[door], size_of(request)
+        charge = Charge(door, Usage(1, account.most_tokens(size), 0, longest_answer(request.sampling)), size)
         if self._in_the_way(charge) is None:
             self._send(charge)
             return charge
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((charge, turn))
         self._look()
-        return charge if await turn else None
+        if not await turn:
+            return None
+        if self._wanted(request):
+            return charge
+        self._land(charge, NOTHING)
+        return None
 
     def answered(self, charge: Charge, completion: Completion) -> None:
         """An attempt was answered."""
         most = charge.usage
         if completion.prompt_tokens:
-            self._accounts[charge.role].learn(charge.size, completion.prompt_tokens)
+            self._accounts[charge.door].learn(charge.size, completion.prompt_tokens)
             cached = min(completion.cached_tokens, completion.prompt_tokens)
             took = Usage(1, completion.prompt_tokens, cached, completion.completion_tokens)
         else:
             # The server does not count.
-            took = Usage(1, most.prompt_tokens, 0, min(most.completion_tokens, _bytes(completion.text)))
+            written = _bytes(completion.whole) + _bytes(completion.reasoning)
+            took = Usage(1, most.prompt_tokens, 0, min(most.completion_tokens, written))
         self._land(charge, took)
 
     def failed(self, charge: Charge, error: BaseException) -> None:
         """An attempt brought no answer."""
         self._land(charge, Usage(1) if charged_nothing(error) else charge.usage)
-
-    def unsent(self, charge: Charge) -> None:
-        """An attempt was not made after all."""
-        self._land(charge, NOTHING)
 
     @contextmanager
     def due(self) -> Iterator[list[Count]]:
@@ -265,16 +262,16 @@ class Purse:
         until then it counts as in flight; of requests that outlive the process, at once."""
         now = self._clock() - self._counted >= STORE_EVERY
         counts = [
-            self._count(role, account)
-            for role, account in self._accounts.items()
-            if account.due.requests and (now or role in self._resumed)
+            self._count(door, account)
+            for door, account in self._accounts.items()
+            if account.due.requests and (now or door in self._resumed)
         ]
         yield counts
         self._stored(counts)
 
-    def _count(self, role: Role, account: Account) -> Count:
+    def _count(self, door: str, account: Account) -> Count:
         """All that is due, and twice of what is in flight, so that most of what is sent next is covered already."""
-        return Count(role, account.due, self._lap(), account.in_flight.plus(account.in_flight))
+        return Count(door, account.due, self._lap(), account.in_flight.plus(account.in_flight))
 
     def _stored(self, counts: Iterable[Count]) -> None:
         """The ledger has them. Not before: where it cannot be written, nothing may seem covered that is not."""
@@ -283,15 +280,15 @@ class Purse:
             account.due, account.stored = account.due.minus(count.usage), count.in_flight
 
     def _send(self, charge: Charge) -> None:
-        account = self._accounts[charge.role]
+        account = self._accounts[charge.door]
         account.in_flight = account.in_flight.plus(charge.usage)
         if not account.stored.covers(account.in_flight.plus(account.due)):
-            counts = [self._count(charge.role, account)]
+            counts = [self._count(charge.door, account)]
             self._ledger.charge(counts)
             self._stored(counts)
 
     def _land(self, charge: Charge, took: Usage) -> None:
-        account = self._accounts[charge.role]
+        account = self._accounts[charge.door]
         account.in_flight = account.in_flight.minus(charge.usage)
         account.spent = account.spent.plus(took)
         account.due = account.due.plus(took)
@@ -303,7 +300,7 @@ class Purse:
     def _in_the_way(self, charge: Charge) -> Cap | None:
         """The budget that an attempt does not fit into beside those in flight."""
         for cap in self._caps:
-            more = amount(cap.what, charge.usage, self._prices.get(charge.role))
+            more = amount(cap.what, charge.usage, self._prices.get(charge.door))
             if self._spent(cap) + self._in_flight(cap) + more > cap.limit:
                 return cap
         return None
@@ -316,18 +313,18 @@ class Purse:
             if cap is not None:
                 # A request that was sent stays sent; of what the others may take at most, some may come back.
                 if cap.what == "requests" or not any(account.in_flight.requests for account in self._accounts.values()):
-                    more = amount(cap.what, charge.usage, self._prices.get(charge.role))
-                    self._end(cap.what, cap.reached(self._spent(cap) + self._in_flight(cap), more))
+                    more = amount(cap.what, charge.usage, self._prices.get(charge.door))
+                    self._end(Reached(cap, self._spent(cap) + self._in_flight(cap), more))
                 break
             self._waiting.popleft()
             if not turn.done():
                 self._send(charge)
                 turn.set_result(True)
 
-    def _end(self, what: What, message: str) -> None:
+    def _end(self, end: Reached) -> None:
         """Send nothing more."""
         self._reached = True
-        self._on_reached(what, message)
+        self._on_reached(end)
         self._turn_away()
 
     def _turn_away(self) -> None:
@@ -338,14 +335,14 @@ class Purse:
 
     def _out_of_time(self, limit: float) -> None:
         if not self._reached:
-            self._end("time", Cap("time", limit).reached(self.seconds))
+            self._end(Reached(Cap("time", limit), self.seconds))
 
     def _spent(self, cap: Cap) -> float:
-        return sum(amount(cap.what, account.spent, self._prices.get(role)) for role, account in self._accounts.items())
+        return sum(amount(cap.what, account.spent, self._prices.get(door)) for door, account in self._accounts.items())
 
     def _in_flight(self, cap: Cap) -> float:
         return sum(
-            amount(cap.what, account.in_flight, self._prices.get(role)) for role, account in self._accounts.items()
+            amount(cap.what, account.in_flight, self._prices.get(door)) for door, account in self._accounts.items()
         )
 
     def _lap(self) -> float:

@@ -1,24 +1,24 @@
 """The engine: plan, perform, judge, settle; yields events and prints nothing.
 
-There is no barrier. As many jobs are performed at once as the servers do well with (`backends.fleet`); each is judged
-and settled in one transaction as soon as it has arrived, and what follows from it is planned then. Two rules decide all
-else:
+There is no barrier. As many jobs are performed at once as those whom they ask do well with (`run.doors`); each is
+judged and settled in one transaction as soon as it has arrived, and what follows from it is planned then. Two rules
+decide all else:
 
     Which job may be settled next?
         Any that has arrived, in the order of arrival;
         with `ordered` only the lowest number open.
     When may the next be planned?
-        While fewer are open than may be in flight;
-        with `ordered`, fewer than the window.
+        While one that it would ask first has room, and nobody is crowded;
+        with `ordered`, while fewer are open than the window.
 
-Both orders are numbered in the ledger, so that a run is a function of its answers (`replay.verify`). Resuming is no
+Both orders are numbered in the ledger, so that a run is a function of its answers (`run.verify`). Resuming is no
 feature: a job that was planned and not settled is performed again, and what it was answered before comes from the
 ledger.
 
 Towards the target the engine tapers: nothing is started once what is in flight may be expected to suffice; what is late
 by then, out for several times as long as its like, is not counted on, so that no run waits for one slow reply. When the
-last task is kept, or the run ends otherwise, no request starts any more; those in flight may still arrive, for `grace`
-seconds, and are stored: for a larger target, or for the next time.
+last task is kept, or the run ends otherwise, no question is put any more; those in flight may still be answered, for
+`grace` seconds, and are stored: for a larger target, or for the next time.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from selfinstruct.backends.base import Backend
 from selfinstruct.backends.flow.fleet import Fleet
-from selfinstruct.backends.flow.retry import Complete, ask
+from selfinstruct.backends.flow.metered import Metered
 from selfinstruct.errors import EndpointError, Fault, Refused
-from selfinstruct.inputs.config import RunConfig
+from selfinstruct.inputs.config import OTHER_DOORS, door_of, doors_of
 from selfinstruct.inputs.prices import known
-from selfinstruct.records import Completion, Draft, Job, Request, Role
-from selfinstruct.run.asking import Asking, Roles
-from selfinstruct.run.budget import Purse, What
+from selfinstruct.records import Answer, Draft, Job
+from selfinstruct.run.asking import Asked, Asking, Put, as_stored
+from selfinstruct.run.budget import Purse, Reached
+from selfinstruct.run.doors import BACKLOG, Door, ModelDoor, OtherDoor, in_doubt, room_for, sandbox_door, tools_door
 from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.run.state import RunState
-from selfinstruct.store.keys import answer_key
+from selfinstruct.run.wording import reached
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.text.words import storable
+from selfinstruct.tools.base import Sandbox, Toolbox
 
 LATE = 3.0
 """How many times as long as others of its stage a job may take before it is late, and not counted on any more."""
@@ -51,6 +53,8 @@ LATE_AT_LEAST = 0.5
 """Seconds before which no job is late: that much any may be held up."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at what is late, where it matters."""
+NOBODY = ""
+"""The door of jobs that ask nobody."""
 
 
 class Arrived(NamedTuple):
@@ -65,19 +69,27 @@ class Looked(NamedTuple):
     """It is time to look again at what is late."""
 
 
+class World(NamedTuple):
+    """All that a run may ask."""
+
+    models: Mapping[str, Backend]
+    """Each model by its name in the run (`config.doors_of`)."""
+    sandbox: Sandbox | None = None
+    toolbox: Toolbox | None = None
+
+
 class Engine:
     """Drives one run until its target, or until it is told to stop.
 
-        engine = Engine(state, ledger, backend, model="smollm2")
+        engine = Engine(state, ledger, World({"writer": backend}))
         async with aclosing(engine.run()) as events:
             async for event in events: ...
 
     Args:
         state: the run as settled so far.
         ledger: open for writing.
-        model: the name that requests carry.
-        judge: the backend of a judge of its own, where the run has one.
-        grace: seconds that requests in flight are still given when the run ends.
+        world: who is asked.
+        grace: seconds that questions in flight are still given when the run ends.
         again: perform these open jobs, whatever is kept by then, and plan nothing from the pool (`retry`); what
             follows from them is performed while tasks are missing.
     """
@@ -86,32 +98,33 @@ class Engine:
         self,
         state: RunState,
         ledger: Ledger,
-        backend: Backend,
+        world: World,
         *,
-        model: str,
-        judge: Backend | None = None,
         grace: float = 0.0,
         again: Collection[int] | None = None,
     ) -> None:
         self.state = state
-        config = state.config.backend
         self._ledger = ledger
-        self._roles = Roles.of(state.config, model, judge.model if judge else None)
-        self._writer = self._judge = Door("writer", Fleet.of(backend, config), config.attempts)
-        if judge is not None:
-            other = state.config.judge or config
-            self._judge = Door("judge", Fleet.of(judge, other), other.attempts)
-        self.purse = _purse(ledger, state.config, model, judge.model if judge else None, self._reach)
+        self.purse = self._purse(world.models)
+        self.doors = self._opened(world)
+        """Whom the jobs ask, by name."""
+        self._asked = {door.name: door.asked for door in self.doors.values() if isinstance(door, ModelDoor)}
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
         self._again = set(again or ())
         """Of the jobs to perform again, those not yet settled."""
+        self.again = len(self._again)
+        """How many jobs are to be performed again."""
         self._events: asyncio.Queue[Event | Arrived | Looked] = asyncio.Queue()
-        self._waiting: deque[Job] = deque()
-        """Planned, not yet started."""
+        self._waiting: dict[str, deque[Job]] = {name: deque() for name in self.doors}
+        """Planned, not yet started, by the door that is asked first."""
+        self._coming: dict[int, Door] = {}
+        """By job, the door that it was started to ask first, and has not asked yet."""
         self._inherited: set[int] = set()
         """Jobs planned by an earlier session, for which there may be answers."""
+        self._made: dict[int, set[str]] = {}
+        """By job, the keys of calls that must not be repeated and that an earlier session made, or may have made."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._started: dict[int, tuple[str, float]] = {}
         """Stage of each job in flight, and when it was started."""
@@ -120,9 +133,7 @@ class Engine:
         self._late_jobs: Counter[str] = Counter()
         """Stages of those that are late."""
         self._look_again: asyncio.TimerHandle | None = None
-        """Until then that is believed."""
-        self._asking = 0
-        """Requests that the backend has been sent and has not answered."""
+        """Timer of the next look at what is late; until it fires `_late_jobs` holds."""
         self._begun: Counter[str] = Counter()
         """Stages of the jobs started and not yet settled."""
         self._open: Counter[str] = Counter()
@@ -142,6 +153,37 @@ class Engine:
         self._reached = ""
         """Which budget is reached, for a person."""
 
+    def _purse(self, models: Mapping[str, Backend]) -> Purse:
+        """The purse of the run.
+
+        Raises:
+            ConfigError: its budget has a cost, and the price of a model is not known.
+        """
+        config = self.state.config
+        names = {door: backend.model for door, backend in models.items()}
+        return Purse(
+            self._ledger,
+            config.budget,
+            {} if config.budget.cost is None else known(config, names),
+            on_reached=self._reach,
+            doors=list(models),
+            wanted=lambda request: self._wanted(request.job),
+            resumed=[door for door, told in doors_of(config).items() if told.batch],
+        )
+
+    def _opened(self, world: World) -> dict[str, Door]:
+        doors: dict[str, Door] = {}
+        config = doors_of(self.state.config)
+        for name, backend in world.models.items():
+            told = config[name]
+            fleet = Fleet.of(backend, told, around=partial(_metered, self.purse, name))
+            doors[name] = ModelDoor(name, Asked(backend.model, told.extra), fleet, told.attempts, self.purse.asking)
+        if world.sandbox is not None:
+            doors["sandbox"] = sandbox_door(world.sandbox, self._wanted)
+        if world.toolbox is not None:
+            doors["tools"] = tools_door(world.toolbox, self._wanted)
+        return {**doors, NOBODY: Door(NOBODY)}
+
     @property
     def in_flight(self) -> int:
         """Jobs that are being performed."""
@@ -149,13 +191,17 @@ class Engine:
 
     @property
     def width(self) -> int:
-        """Jobs that may be performed at once, at present."""
-        return self._writer.fleet.width
+        """Questions that may be answered at once, at present, by all whom the run asks."""
+        return sum(door.width for door in self.doors.values() if door.name != NOBODY)
 
     @property
     def held_back(self) -> str:
         """What else holds requests back, for a person (`Fleet.told`)."""
-        return self._writer.fleet.told
+        told = (door.fleet.told for door in self._models())
+        return ", ".join(dict.fromkeys(filter(None, told)))
+
+    def _models(self) -> Iterator[ModelDoor]:
+        return (door for door in self.doors.values() if isinstance(door, ModelDoor))
 
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace, from now at most. A second call ends it."""
@@ -164,12 +210,12 @@ class Engine:
         self._stopping = self._stopping or "interrupted"
         self._events.put_nowait(Ended("interrupted", self.state.tasks))
 
-    def _reach(self, what: What, message: str) -> None:
+    def _reach(self, end: Reached) -> None:
         """A budget is reached: send nothing more. What is in flight is paid, so it is waited for, however long it
         takes; where the time is up, for its grace."""
         if self._stopping is None:
-            self._stopping, self._reached = "budget", message
-            if what == "time":
+            self._stopping, self._reached = "budget", reached(end)
+            if end.cap.what == "time":
                 self._wait_at_most(self._grace)
         self._events.put_nowait(Ended("budget", self.state.tasks))
 
@@ -184,7 +230,7 @@ class Engine:
             if not self.retry_only or stored.job.number in self._again:
                 self._inherited.add(stored.job.number)
                 self._enqueue(stored.job)
-        fleets = {self._writer.fleet, self._judge.fleet}
+        fleets = [door.fleet for door in self._models()]
         watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
         end: tuple[str, str] | None = None
         self.purse.open()
@@ -240,12 +286,12 @@ class Engine:
 
     @property
     def _given_up(self) -> str:
-        """Why no server is asked any more; "" while they are."""
-        return self._writer.fleet.given_up or self._judge.fleet.given_up
+        """Why somebody is asked no more; "" while all are."""
+        return next((door.given_up for door in self.doors.values() if door.given_up), "")
 
-    def _wanted(self, job: Job) -> bool:
-        """Whether anything may still be asked for a job."""
-        return self._ending() is None and (not self.state.complete or job.number in self._again)
+    def _wanted(self, job: int) -> bool:
+        """Whether anything may still be asked for the job of this number."""
+        return self._ending() is None and (not self.state.complete or job in self._again)
 
     def _explain(self, ending: Ending) -> str:
         if ending == "failing" and self._given_up:
@@ -271,7 +317,8 @@ class Engine:
         """
         if self.retry_only or (self._window is None and self._ending() is not None):
             return None
-        if self._open.total() >= (self._window or self.width) or self._suffices(self._open):
+        room = self._has_room() if self._window is None else self._open.total() < self._window
+        if not room or self._suffices(self._open):
             return None
         job = self.state.plan()
         if job is not None:
@@ -279,15 +326,49 @@ class Engine:
             self._enqueue(job)
         return job
 
+    def _has_room(self) -> bool:
+        """Whether one that a new job may ask first has room that nobody waits for, and nobody has too long a queue."""
+        queues = ((self.doors[name], waiting) for name, waiting in self._waiting.items())
+        if any(len(waiting) > BACKLOG * door.width for door, waiting in queues):
+            return False
+        return any(door.has_room and not self._waiting[door.name] for door in self._first_doors())
+
+    def _first_doors(self) -> list[Door]:
+        """Those that a job from the pool may ask first: all models of a role that has several."""
+        stage = self.state.chain.stages[0]
+        role = next(iter(stage.doors), NOBODY)
+        name = door_of(self.state.config, role, {}) if role not in self.doors else role
+        return [door for door in self.doors.values() if door.name.partition(":")[0] == name]
+
     def _start(self) -> None:
-        """Perform what waits, as far as slots are free and what has begun will not suffice."""
-        while self._waiting and len(self._tasks) < self.width and self._wanted(self._waiting[0]):
-            if self._tasks and not self.retry_only and self._suffices(self._begun):
-                return
-            job = self._waiting.popleft()
-            self._started[job.number] = job.stage, time.monotonic()
-            self._begun[job.stage] += 1
-            self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
+        """Perform what waits, as far as those whom it asks have room and what has begun will not suffice."""
+        for waiting in self._waiting.values():
+            while waiting and self._wanted(waiting[0].number) and self._may_start(waiting[0]):
+                if self._tasks and not self.retry_only and self._suffices(self._begun):
+                    return
+                self._begin(waiting.popleft())
+
+    def _may_start(self, job: Job) -> bool:
+        first, *others = self._asks(job)
+        return room_for(first, others)
+
+    def _begin(self, job: Job) -> None:
+        door = self._coming[job.number] = self._asks(job)[0]
+        door.coming += 1
+        self._started[job.number] = job.stage, time.monotonic()
+        self._begun[job.stage] += 1
+        self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
+
+    def _came(self, job: int) -> None:
+        """A job has asked, or has come back without asking."""
+        if (door := self._coming.pop(job, None)) is not None:
+            door.coming -= 1
+
+    def _asks(self, job: Job) -> list[Door]:
+        """Whom a job asks, the first one first."""
+        stage = next(stage for stage in self.state.chain.stages if stage.name == job.stage)
+        names = (door if door in OTHER_DOORS else door_of(self.state.config, door, job.models) for door in stage.doors)
+        return [self.doors[name] for name in names] or [self.doors[NOBODY]]
 
     def _suffices(self, jobs: Counter[str]) -> bool:
         """Whether these jobs may be expected to bring all that is missing, those that are late left out."""
@@ -300,7 +381,7 @@ class Engine:
     @property
     def _counts_lateness(self) -> bool:
         """Not where the timing may change nothing, nor where answers come by the file."""
-        return self._window is None and not self.state.config.backend.batch
+        return self._window is None and not any(told.batch for told in doors_of(self.state.config).values())
 
     def _late(self) -> Counter[str]:
         """Stages of the jobs that are late, as of the last look; while it matters there is another one soon."""
@@ -321,13 +402,13 @@ class Engine:
         return max(LATE_AT_LEAST, LATE * self._took.get(stage, math.inf))
 
     def _expected(self, jobs: Counter[str]) -> float:
-        return sum(count * self.state.value(stage) for stage, count in jobs.items() if count)
+        return self.state.taper.expected(jobs)
 
     def _missing(self) -> float:
         return float("inf") if self.state.target is None else self.state.target - self.state.tasks
 
     def _enqueue(self, job: Job) -> None:
-        self._waiting.append(job)
+        self._waiting[self._asks(job)[0].name].append(job)
         self._open[job.stage] += 1
         if self._window is not None:
             self._turns.append(job.number)
@@ -337,72 +418,63 @@ class Engine:
     async def _perform(self, job: Job) -> None:
         drafts: list[Draft] = []
         error: BaseException | None = None
+        attempt = 1
+        if job.number in self._inherited:
+            attempt += self._ledger.sessions(job.number)
+            self._made[job.number] = self._ledger.intended(job.number)
+        ask = Asking(job, self.state.config, self._asked, self._answer, attempt)
         try:
-            drafts = await self.state.recipe.perform(job, Asking(job, self._roles, self._answer))
+            drafts = await self.state.perform(job, ask)
         except asyncio.CancelledError:
             raise
         except Exception as caught:  # noqa: BLE001 - handed to the loop, which knows data from a bug
             error = caught
         self._events.put_nowait(Arrived(job, drafts, error))
 
-    async def _answer(self, job: Job, request: Request, text: str, nth: int, judge: bool) -> Completion:
-        """The stored answer to a request of a job, or a new one, which is stored before it is returned.
+    async def _answer(self, put: Put) -> Answer:
+        """The stored answer to a question of a job, or a new one, which is stored before it is returned.
 
         Raises:
-            Transient: no attempt was answered.
-            EndpointError: no request will be.
+            Fault: no attempt was answered, or the call may have been made and must not be repeated.
+            EndpointError: no question will be answered.
         """
-        key = answer_key(job.number, text, nth)
-        completion = self._ledger.completion(key) if job.number in self._inherited else None
-        if completion is None:
-            began = time.monotonic()
-            door = self._judge if judge else self._writer
-            completion = await self._ask(job, request.model_copy(update={"key": key}), key, door)
-            seconds = time.monotonic() - began
-            with self.purse.due() as counts:
-                self._ledger.answer(key, job.number, nth, text, completion, seconds, role=door.role, counts=counts)
-            self._events.put_nowait(Answered(job, completion, seconds))
-        return completion
-
-    async def _ask(self, job: Job, request: Request, key: str, door: Door) -> Completion:
-        def on_fault(fault: Fault, attempt: int) -> None:
-            if not isinstance(fault, Refused):
-                with self.purse.due() as counts:
-                    self._ledger.fault(key, job.number, attempt, fault, counts)
-            self._events.put_nowait(Faulted(job, fault, attempt))
-
-        def send(complete: Complete, request: Request) -> Awaitable[Completion]:
-            return self._complete(job, request, complete, door.role)
-
+        job, key = put.job, put.key
+        self._came(job.number)
+        answer = self._ledger.find_answer(key) if job.number in self._inherited else None
+        if answer is not None:
+            return answer
+        began, door = time.monotonic(), self.doors[put.door]
+        if isinstance(door, OtherDoor) and not door.repeatable(put):
+            self._intend(put, key)
+        door.at += 1
         try:
-            completion = await ask(door.fleet, request, attempts=door.attempts, on_fault=on_fault, send=send)
-        except Refused as refusal:
-            # Final, so it is an answer: stored, and not asked again.
-            return Completion(text=storable(str(refusal)), finish_reason="refused", refused=refusal.kind)
-        # What the recipe reads now is what it will read from the ledger.
-        said = {name: getattr(completion, name) for name in ("text", "finish_reason", "model")}
-        changed = {name: stored for name, text in said.items() if (stored := storable(text)) != text}
-        return completion.model_copy(update=changed) if changed else completion
-
-    async def _complete(self, job: Job, request: Request, complete: Complete, role: Role) -> Completion:
-        """One attempt at one request, as soon as the budget has room for it."""
-        # A run that has ended since the job was started: it stays planned, with the answers that it has.
-        charge = await self.purse.admit(role, request) if self._wanted(job) else None
-        if charge is None:
-            raise asyncio.CancelledError
-        if not self._wanted(job):
-            self.purse.unsent(charge)
-            raise asyncio.CancelledError
-        self._asking += 1
-        try:
-            completion = await complete(request)
-        except BaseException as error:
-            self.purse.failed(charge, error)
-            raise
+            answer = as_stored(await door.ask(put, partial(self._fault, job, key)))
         finally:
-            self._asking -= 1
-        self.purse.answered(charge, completion)
-        return completion
+            door.at -= 1
+        seconds = time.monotonic() - began
+        with self.purse.due() as counts:
+            self._ledger.answer(key, job.number, put.nth, put.text, answer, seconds, role=put.door, counts=counts)
+        self._events.put_nowait(Answered(job, answer, seconds, put.door))
+        return answer
+
+    def _intend(self, put: Put, key: str) -> None:
+        """Note a call that must not be repeated before it is made; one that may have been made is not made again, nor
+        any of a session that begins anew.
+
+        Raises:
+            Fault: `in_doubt`.
+        """
+        made = self._made.get(put.job.number, set())
+        if key in made or (put.session and made):
+            raise in_doubt(put)
+        self._ledger.intend(key, put.job.number)
+
+    def _fault(self, job: Job, key: str, fault: Fault, attempt: int) -> None:
+        """An attempt brought no answer; a refusal is an answer, and stored as one."""
+        if not isinstance(fault, Refused):
+            with self.purse.due() as counts:
+                self._ledger.fault(key, job.number, attempt, fault, counts)
+        self._events.put_nowait(Faulted(job, fault, attempt))
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
@@ -416,6 +488,7 @@ class Engine:
                 yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
+        self._came(event.job.number)
         self._time(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return
@@ -459,7 +532,7 @@ class Engine:
             return Failed(job, error.kind, str(error))
         self._failures = 0
         outcomes, follow_ups = self.state.settle(job, arrived.drafts)
-        self._ledger.settle(job.number, outcomes, follow_ups)
+        self._ledger.settle(job, outcomes, follow_ups)
         for follow_up in follow_ups:
             self._enqueue(follow_up)
         return Settled(job, outcomes)
@@ -470,7 +543,7 @@ class Engine:
         """Give the requests in flight their grace; those that reached a budget are paid, and have all the time."""
         if not self._reached:
             self._wait_at_most(self._grace)
-        while self._asking or not self._events.empty():
+        while any(door.sent for door in self.doors.values()) or not self._events.empty():
             # A `stop` may shorten the grace while we wait.
             left = self._until - time.monotonic()
             try:
@@ -494,25 +567,5 @@ class Engine:
         self._tasks.clear()
 
 
-class Door(NamedTuple):
-    """The servers of a role, and how often each of their requests is tried."""
-
-    role: Role
-    fleet: Fleet
-    attempts: int
-
-
-def _purse(
-    ledger: Ledger, config: RunConfig, model: str, judge: str | None, on_reached: Callable[[What, str], None]
-) -> Purse:
-    """The purse of a run.
-
-    Raises:
-        ConfigError: its budget has a cost, and the price of a model is not known.
-    """
-    prices = {} if config.budget.cost is None else known(config, model, judge)
-    batches: dict[Role, bool] = {
-        "writer": config.backend.batch, "judge": config.judge is not None and config.judge.batch,
-    }  # fmt: skip
-    resumed = [role for role, batch in batches.items() if batch]
-    return Purse(ledger, config.budget, prices, on_reached=on_reached, resumed=resumed)
+def _metered(purse: Purse, door: str, backend: Backend) -> Backend:
+    return Metered(backend, purse, door)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from selfinstruct.errors import Fault
-from selfinstruct.records import Completion, Job, Outcome
+from selfinstruct.records import Answer, Job, Outcome
 
 Ending = Literal["complete", "interrupted", "budget", "exhausted", "barren", "failing"]
 """Why a run ended: the target is reached, or all is done where there is none; it was told to stop; a budget is reached;
@@ -19,11 +19,14 @@ class Planned(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A model answered and the answer is stored; `seconds` from asking to answer, retries included."""
+    """A question was answered and the answer is stored."""
 
     job: Job
-    completion: Completion
+    answer: Answer
     seconds: float
+    """From asking to the answer, retries included."""
+    door: str
+    """Who answered: a model by its name in the run, `sandbox`, or `tools`."""
 
 
 class Faulted(NamedTuple):

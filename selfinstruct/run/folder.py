@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfinstruct.dataset.files import Written, export
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import MAY_CHANGE, RunConfig, build, differences, dump, merge
-from selfinstruct.recipes.configured import stored_config
+from selfinstruct.inputs.config import RunConfig, Tree, build, differences, dump, may_change, merge
+from selfinstruct.recipes.chain import Chain
+from selfinstruct.recipes.configured import stored
 from selfinstruct.run.told import Told, prompts_of, resolve, source
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.readings import kept
 
 
-def begin(folder: Path, told: Told, model: str, judge: str = "") -> Ledger:
+def begin(folder: Path, told: Told, models: Mapping[str, str]) -> Ledger:
     """A new run in `folder`: its ledger, and its configuration for people to read.
 
     Args:
-        model: the model's name as the backend resolved it.
-        judge: that of a judge of its own.
+        models: the names of its models as their backends resolved them, by their names in the run (`config.doors_of`).
 
     Raises:
         RunError: the folder cannot be written.
     """
-    config = dump(told.config)
-    facts = {"config": json.dumps(config), "version": version("selfinstruct"), "model": model}
-    facts |= {"judge": judge} if judge else {}
+    facts = {
+        "config": json.dumps(dump(told.config)),
+        "version": version("selfinstruct"),
+        "models": json.dumps(dict(models), ensure_ascii=False),
+    }
     ledger = Ledger.create(folder, facts=facts, seeds=told.seeds, prompts=told.prompts, target=told.config.n)
     write_config(folder, told.config)
     return ledger
@@ -44,42 +48,70 @@ def write_config(folder: Path, config: RunConfig) -> None:
         raise RunError(f"{folder / 'config.toml'}: {error.strerror}") from None
 
 
-def continued(ledger: Ledger, given: Mapping[str, Any]) -> RunConfig:
-    """The configuration to continue a run with: its own, with what is given anew where that may change.
+def continued(ledger: Ledger, given: Mapping[str, Any]) -> Told:
+    """What to continue a run with: all that it was told, with what is given anew where that may change.
 
     Raises:
         ConfigError: something was given that would make it another run; the message names it and both values.
     """
-    seeds = ledger.seeds()
+    seeds, begun = ledger.seeds(), stored(ledger)
     # Resolved anew, since the version that began the run may not have known every setting.
-    stored = resolve(stored_config(ledger), seeds)
+    before = resolve(begun.config, begun.chain, seeds)
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
-    asked = build(RunConfig, merge(dump(stored), tree), where="configuration")
+    asked = build(RunConfig, _over(dump(before), tree), where="configuration")
     try:
-        wanted = resolve(asked, seeds)
+        chain = Chain.of(asked)
+        wanted = resolve(asked, chain, seeds)
     except ConfigError:
         # What was asked for may go badly with the rest of this run; that it is another run says more. What has no old
         # value may be no setting at all, which `resolve` says better.
-        for key, old, new in _fixed_differences(stored, asked):
+        for key, old, new in _fixed_differences(before, asked):
             if old is not None:
                 raise _another_run(ledger, f"{key} = {old!r}, not {new!r}") from None
         raise
-    for key, old, new in _fixed_differences(stored, wanted):
+    for key, old, new in _fixed_differences(before, wanted):
         raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
-    if given.get("seeds") and source(stored.recipe, Path(given["seeds"])) != seeds:
+    if given.get("seeds") and source(begun.chain, Path(given["seeds"])) != seeds:
         raise _another_run(ledger, f"other seeds than are in {given['seeds']} now")
-    if given.get("prompts") and prompts_of(wanted, Path(given["prompts"])) != ledger.prompts():
+    if given.get("prompts") and prompts_of(wanted, chain, Path(given["prompts"])) != ledger.prompts():
         raise _another_run(ledger, f"other prompts than {given['prompts']}")
-    return wanted
+    told = Told(wanted, chain, seeds, ledger.prompts())
+    chain.open(told.prompts, wanted)
+    return told
+
+
+def _over(before: Tree, given: Tree) -> Tree:
+    """What was told before with what is given anew; the models of a role are merged one by one."""
+    given = dict(given)
+    roles = dict(given.pop("roles", {}))
+    if "judge" in given:
+        roles["judge"] = given.pop("judge")
+    for name, told in roles.items():
+        models, stored_models = [told] if isinstance(told, Mapping) else told, before.get("roles", {}).get(name, [])
+        if len(models) == len(stored_models):
+            roles[name] = [merge(one, other) for one, other in zip(stored_models, models, strict=True)]
+    return merge(before, {**given, "roles": roles} if roles else given)
 
 
 def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[str, Any, Any]]:
     """What differs and may not."""
     for key, old, new in differences(dump(stored), dump(wanted)):
-        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
+        if not may_change(key):
             yield key, old, new
 
 
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
     cure = "leave it out, or begin another run with --run"
     return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
+
+
+def exported(ledger: Ledger, folder: Path, notice: Callable[[str], object] | None = None) -> list[Written]:
+    """Write what a run exports by its own configuration; nothing where no task is kept.
+
+    Args:
+        notice: called with a line on samples that a format cannot hold.
+    """
+    config, chain = stored(ledger)
+    if not kept(ledger, chain.task_stage):
+        return []
+    return export(ledger, chain.task_stage, config.formats, folder, config.export, notice=notice)

@@ -1,10 +1,11 @@
-"""The one entry into the event loop."""
+"""The entries into the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -32,3 +33,14 @@ def run(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kw
             return runner.run(begun())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def anywhere(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function returns that enters an event loop of its own; called where one is running, as in a notebook, it
+    works in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work(*args, **kwargs)
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work, *args, **kwargs).result()

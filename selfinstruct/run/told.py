@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from selfinstruct.backends.flow.capacity import BATCH, ORDERED, SLOTS
 from selfinstruct.errors import ConfigError, SourceError
 from selfinstruct.filters import resolve as resolve_filter
-from selfinstruct.inputs.config import BackendConfig, Dialect, RecipeConfig, RunConfig, dialect_of, judge_of, merge
-from selfinstruct.inputs.prompts import compile_texts, read_texts
+from selfinstruct.inputs.config import (
+    BackendConfig,
+    Dialect,
+    RecipeConfig,
+    RoleConfig,
+    RunConfig,
+    dialect_of,
+    filled_role,
+    merge,
+    models_of,
+)
+from selfinstruct.inputs.prompts import read_texts
 from selfinstruct.inputs.resources import find
 from selfinstruct.inputs.rows import OnBad
 from selfinstruct.inputs.seeds import load_seeds
-from selfinstruct.recipes import module_of, open_recipe, options_of, task_stage
-from selfinstruct.recipes.base import Setting
-from selfinstruct.recipes.configured import stored_config
-from selfinstruct.records import Sample, Seed
+from selfinstruct.recipes.chain import Chain, Link
+from selfinstruct.recipes.configured import stored
+from selfinstruct.records import WRITER, Sample, Seed
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lineage import origins
 
+Model = TypeVar("Model", bound=BackendConfig)
 FOREIGN_SHARE = 0.005
 """Share of letters outside ASCII in the seeds' instructions from which on words of any script are compared."""
 
@@ -30,34 +41,45 @@ def ignore(place: str, problem: str) -> None:
 
 
 class Told(NamedTuple):
-    """All that a run is told, read and checked: what `begin` writes down."""
+    """All that a run is told, read, checked and filled in."""
 
     config: RunConfig
+    chain: Chain
+    """The recipes, which have their prompts."""
     seeds: list[Seed]
     prompts: dict[str, str]
+    """The text of each prompt, by its name in the run."""
+
+    @classmethod
+    def stored(cls, ledger: Ledger) -> Told:
+        """What a run was begun with, with its present target."""
+        config, chain = stored(ledger)
+        told = cls(config, chain, ledger.seeds(), ledger.prompts())
+        chain.open(told.prompts, config)
+        return told
 
 
 def read(config: RunConfig, model: str = "", on_bad: OnBad = ignore) -> Told:
     """Read seeds and prompts, and fill in every setting that was left open.
 
     Args:
-        model: the model's name where the backend has already said it; its dialect follows from it.
-        on_bad: is told of rows of a source to be evolved that were passed over.
+        model: the writer's name where its backend has already said it; its dialect follows from it.
+        on_bad: is told of rows of a source that were passed over.
 
     Raises:
         ConfigError, SourceError, PromptError: something is missing, wrong or contradictory.
     """
-    path = Path(config.seeds) if config.seeds else find("seeds/tasks.jsonl")
-    seeds = source(config.recipe, path, on_bad)
-    config = resolve(config, seeds, model)
-    told = Told(config, seeds, prompts_of(config, Path(config.prompts) if config.prompts else None))
+    chain = Chain.of(config)
+    seeds = source(chain, Path(config.seeds) if config.seeds else find("seeds/tasks.jsonl"), on_bad)
+    config = resolve(config, chain, seeds, model)
+    told = Told(config, chain, seeds, prompts_of(config, chain, Path(config.prompts) if config.prompts else None))
     # A recipe may refuse what its prompts say of themselves: better before anything is begun.
-    open_recipe(config.recipe, Setting.of(compile_texts(told.prompts), config))
+    chain.open(told.prompts, config)
     return told
 
 
-def source(recipe: RecipeConfig, path: Path, on_bad: OnBad = ignore) -> list[Seed]:
-    """The seeds in a file or folder as a recipe takes them; of a run the tasks that it kept.
+def source(chain: Chain, path: Path, on_bad: OnBad = ignore) -> list[Seed]:
+    """The seeds in a file or folder as the first recipe takes them; of a run the tasks that it kept.
 
     A recipe that goes through a source once passes over a row that is no task; of seeds, which shape all that is made
     from them, none may be wrong.
@@ -66,77 +88,119 @@ def source(recipe: RecipeConfig, path: Path, on_bad: OnBad = ignore) -> list[See
         SourceError: the file cannot be read, a row is no seed, there are too few, or the run has kept nothing.
         RunError: the run cannot be read.
     """
-    module = module_of(recipe.name)
     if (path / LEDGER).is_file():
         seeds = _tasks_of(path)
     else:
-        seeds = load_seeds(path, on_bad if module.TARGET is None else None)
-    return list(module.take(options_of(recipe), seeds, path))
+        seeds = load_seeds(path, None if chain.first.recipe.samples() else on_bad)
+    return chain.take(seeds, str(path))
 
 
 def _tasks_of(path: Path) -> list[Seed]:
-    """The tasks that a run kept; of an evolution those that live: nothing that was kept has been evolved from them."""
+    """The tasks that a run kept; where they take the place of their sources, those that live, sources among them:
+    nothing that was kept has been made from them."""
     with Ledger.open(path) as ledger:
-        stage = task_stage(stored_config(ledger).recipe.name)
-        kept = list(ledger.samples("d.stage = ?", stage))
-        parents = {sample.meta.get("parent") for sample in kept} - {None}
-        tasks: list[Seed | Sample] = [*(ledger.seeds() if parents else ()), *kept]
-    live = [_seed_of(path.resolve().name, task) for task in tasks if task.id not in parents]
+        chain = stored(ledger).chain
+        kept: list[Seed | Sample] = list(ledger.samples(stage=chain.task_stage))
+        gone: set[str] = set()
+        if kept and chain.last.recipe.replaces:
+            before = _before(chain)
+            made_from = origins(ledger, chain.task_stage, before)
+            gone = {made_from[task.id] for task in kept if task.id in made_from}
+            kept = [*(ledger.samples(stage=before) if before else ledger.seeds()), *kept]
+    live = [_seed_of(path.resolve().name, task) for task in kept if task.id not in gone]
     if not live:
         raise SourceError(f"{path}: this run has kept no task yet; continue it first")
     return live
 
 
+def _before(chain: Chain) -> str:
+    """The stage whose tasks the last recipe goes on with; "" where those are the run's seeds."""
+    return chain.links[-2].last if len(chain.links) > 1 else ""
+
+
 def _seed_of(run: str, task: Seed | Sample) -> Seed:
     """A task of another run as a seed of this one; its id names the run, for ids of drafts are alike in all runs."""
-    return Seed(id=f"{run}/{task.id}", instruction=task.instruction, instances=task.instances)
+    family = f"{run}/{task.family}" if task.family else ""
+    return Seed(id=f"{run}/{task.id}", instruction=task.instruction, instances=task.instances, family=family)
 
 
-def prompts_of(config: RunConfig, folder: Path | None) -> dict[str, str]:
-    """The text of each prompt that a resolved configuration asks for, those of the judge in its dialect.
+def prompts_of(config: RunConfig, chain: Chain, folder: Path | None) -> dict[str, str]:
+    """The text of each prompt that a resolved configuration asks for, in the dialect of the role that is asked with it.
 
     Raises:
         PromptError, ConfigError: see `read_texts`.
     """
-    module, recipe = module_of(config.recipe.name), config.recipe.name
-    judge = judge_of(config) or config.backend
-    names = module.prompts(options_of(config.recipe))
-    assert config.backend.dialect is not None
-    assert judge.dialect is not None
-    judging = [name for name in names if name in module.JUDGE_PROMPTS]
-    writing = [name for name in names if name not in module.JUDGE_PROMPTS]
-    texts = read_texts(recipe, writing, config.backend.dialect, folder)
-    return texts | read_texts(recipe, judging, judge.dialect, folder)
+    texts: dict[str, str] = {}
+    for name, (recipe, own, role) in chain.prompts.items():
+        dialect = models_of(config, role)[0].dialect
+        assert dialect is not None
+        texts[name] = read_texts(recipe.name, [own], dialect, folder, recipe.front)[own]
+    return texts
 
 
-def resolve(config: RunConfig, seeds: Sequence[Seed], model: str = "") -> RunConfig:
+def resolve(config: RunConfig, chain: Chain, seeds: Sequence[Seed], model: str = "") -> RunConfig:
     """The configuration with every default filled in: what lies in the run's folder and can be run again."""
     backend = config.backend
     dialect = backend.dialect or dialect_of(backend.kind, model or backend.model)
-    options, module = options_of(config.recipe), module_of(config.recipe.name)
-    judge = judge_of(config)
-    if judge is not None and not set(module.JUDGE_PROMPTS) & set(module.prompts(options)):
-        raise ConfigError(f"judge: the recipe {config.recipe.name} asks no judge; leave it out")
-    filled = {
-        "n": config.n or module.TARGET,
-        "recipe": _filled(config.recipe),
-        "window": (config.window or _window(backend)) if config.ordered else None,
+    roles = {role: _resolved_role(config, chain, role, dialect) for role in config.roles}
+    filled: dict[str, Any] = {
+        "n": config.n or chain.first.recipe.target,
+        "recipe": _filled(chain.first),
+        "then": tuple(map(_filled, chain.links[1:])),
         "backend": _resolved(backend, dialect),
-        "judge": judge and _resolved(judge, judge.dialect or dialect_of(judge.kind, judge.model)),
-        "filters": _filters(config, seeds),
+        "roles": roles,
+        "filters": _filters(config, chain, seeds),
     }
-    name = backend.model or "this model"
-    if options.strict and dialect != module.PUBLISHED_DIALECT:
-        asks = {"completion": "reads completions", "chat": "asks in chat"}
-        raise ConfigError(
-            f"recipe.strict: the published code {asks[module.PUBLISHED_DIALECT]}, but {name} {_ASKED[dialect]}; "
-            f"add --dialect {module.PUBLISHED_DIALECT}, or leave strict out"
-        )
-    if backend.structured and dialect == "completion":
-        raise ConfigError(
-            f"backend.structured: needs the chat dialect, but {name} takes completions; add --dialect chat"
-        )
-    return config.model_copy(update=filled)
+    resolved = config.model_copy(update=filled)
+    writers = models_of(resolved, WRITER)
+    for link in chain.links:
+        _check_strict(link, writers[0])
+    for models in (writers, *roles.values()):
+        _check_structured(models)
+    window = (config.window or sum(map(_window, writers))) if config.ordered else None
+    return resolved.model_copy(update={"window": window})
+
+
+def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect) -> tuple[RoleConfig, ...]:
+    """The models of a role; all are asked in one dialect, for a prompt is read once.
+
+    Raises:
+        ConfigError: no recipe asks the role, or its models want different dialects.
+    """
+    if role not in (WRITER, *chain.doors):
+        asked = ", ".join(door for door in chain.doors)
+        recipe = " and ".join(link.recipe.name for link in chain.links)
+        raise ConfigError(f"roles.{role}: {recipe} asks no {role}; leave it out (asked: {asked})")
+    models = [
+        _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))
+        for model in filled_role(config, role)
+    ]
+    if len({(model.dialect, model.structured) for model in models}) > 1:
+        raise ConfigError(f"roles.{role}: its models are asked in one way; give all the same dialect and structured")
+    return tuple(models)
+
+
+def _check_strict(link: Link, writer: BackendConfig) -> None:
+    recipe = link.recipe
+    if not recipe.options.strict or writer.dialect == recipe.published:
+        return
+    if recipe.published is None:
+        raise ConfigError(f"recipe.strict: nothing was published that {recipe.name} could follow; leave strict out")
+    assert writer.dialect is not None
+    asks = {"completion": "reads completions", "chat": "asks in chat"}
+    raise ConfigError(
+        f"recipe.strict: the published code {asks[recipe.published]}, but {writer.model or 'this model'} "
+        f"{_ASKED[writer.dialect]}; add --dialect {recipe.published}, or leave strict out"
+    )
+
+
+def _check_structured(models: Sequence[BackendConfig]) -> None:
+    for model in models:
+        if model.structured and model.dialect == "completion":
+            raise ConfigError(
+                f"backend.structured: needs the chat dialect, but {model.model or 'this model'} takes completions; "
+                "add --dialect chat"
+            )
 
 
 _ASKED: dict[Dialect, str] = {"chat": "is asked in chat", "completion": "takes completions"}
@@ -147,12 +211,13 @@ def _window(backend: BackendConfig) -> int:
     return 8 * (backend.concurrency or (BATCH if backend.batch else SLOTS.get(backend.kind, ORDERED)))
 
 
-def _filled(recipe: RecipeConfig) -> RecipeConfig:
+def _filled(link: Link) -> RecipeConfig:
     """A recipe with all of its options."""
-    return RecipeConfig(name=recipe.name, **options_of(recipe).model_dump(mode="json", exclude_none=True))
+    options = link.recipe.options.model_dump(mode="json", exclude_none=True)
+    return RecipeConfig(name=link.recipe.name, **options)
 
 
-def _resolved(backend: BackendConfig, dialect: Dialect) -> BackendConfig:
+def _resolved(backend: Model, dialect: Dialect) -> Model:
     extra = dict(backend.extra)
     if backend.kind == "vllm" and dialect == "chat":
         # Models that think before they answer would spend the whole answer on it; others do not know the word.
@@ -160,10 +225,10 @@ def _resolved(backend: BackendConfig, dialect: Dialect) -> BackendConfig:
     return backend.model_copy(update={"dialect": dialect, "extra": extra})
 
 
-def _filters(config: RunConfig, seeds: Sequence[Seed]) -> dict[str, Any]:
-    options = options_of(config.recipe)
-    defaults = module_of(config.recipe.name).filter_defaults(options)
-    if not options.strict and _foreign_share(seeds) > FOREIGN_SHARE:
+def _filters(config: RunConfig, chain: Chain, seeds: Sequence[Seed]) -> dict[str, Any]:
+    defaults = chain.filter_defaults
+    strict = any(link.recipe.options.strict for link in chain.links)
+    if not strict and _foreign_share(seeds) > FOREIGN_SHARE:
         for name, setting in (("rouge", {"tokenizer": "unicode"}), ("validity", {"words": "unicode"})):
             if name in defaults:
                 defaults[name] = merge(setting, defaults[name])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 from selfinstruct.text.words import encodable
 
@@ -28,10 +28,16 @@ def canonical(value: Any) -> str:
     return text if encodable(text) else _ESCAPED.encode(value)
 
 
-def answer_key(job: int, request: str, nth: int) -> str:
-    """The name under which an answer is stored: which job asked which canonical request for the n-th time (from 0).
+Kind = Literal["completion", "execution", "result"]
+"""What a question is answered by: a model's completion, a program's execution, a tool's result."""
 
-    The n-th time matters: four samples of one prompt would otherwise collapse into one.
+
+def answer_key(job: int, question: str, nth: int, kind: Kind = "completion") -> str:
+    """The name under which an answer is stored: which job put which canonical question for the n-th time (from 0).
+
+    The n-th time matters: four samples of one prompt would otherwise collapse into one. A question to a model stands
+    for itself, any other begins with its kind.
     """
-    digest = blake2b(f"{job}\n{nth}\n{request}".encode(), digest_size=16)
+    told = question if kind == "completion" else f"{kind}\n{question}"
+    digest = blake2b(f"{job}\n{nth}\n{told}".encode(), digest_size=16)
     return TAG + digest.hexdigest()

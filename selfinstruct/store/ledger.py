@@ -41,7 +41,7 @@ from selfinstruct.records import (
     Tool,
     Usage,
 )
-from selfinstruct.store.keys import canonical
+from selfinstruct.store.keys import Kind, canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
 from selfinstruct.text.words import storable
 
@@ -516,6 +516,17 @@ class Ledger:
         """The keys of the calls of a job that must not be repeated and were made, or may have been."""
         return {key for (key,) in self._rows("SELECT key FROM intents WHERE job = ?", job)}
 
+    def sessions(self, job: int) -> int:
+        """How often the sessions of a job were begun so far."""
+        row = self._row(
+            "SELECT max(json_extract(question, '$.attempt')) FROM answers WHERE job = ? AND kind = 'result'", job
+        )
+        return int(row[0] or 0)
+
+    def models(self) -> dict[str, str]:
+        """The models of the run as their backends named them, by their names in the run."""
+        return dict(json.loads(self.fact("models") or "{}"))
+
     def drafts(
         self,
         *,
@@ -568,11 +579,7 @@ class Ledger:
             parents: add what the chosen ones were made from: samples of that stage up the line of their jobs, and
                 those of an earlier stage that their families began with.
         """
-        chosen, values = _equal({"d.stage": stage})
-        if ids is not None:
-            chosen, values = f"{chosen} AND d.id IN {_LISTED}", [*values, json.dumps(list(ids))]
-        if facets:
-            chosen, values = f"{chosen} AND d.facets IN {_LISTED}", [*values, json.dumps(self._with(facets))]
+        chosen, values = self._chosen(stage, ids, facets)
         where = f"({chosen})"
         if parents:
             where = f"(({chosen}) OR d.id IN ({_ABOVE.format(chosen=chosen)}))"
@@ -581,17 +588,33 @@ class Ledger:
         query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND {where} ORDER BY d.rank"
         return map(_sample, self._rows(query, *values))
 
+    def _chosen(
+        self, stage: str | None, ids: Iterable[str] | None, facets: Mapping[str, Collection[str]] | None
+    ) -> tuple[str, list[Any]]:
+        """A condition on drafts, and what its marks stand for."""
+        chosen, values = _equal({"d.stage": stage})
+        if ids is not None:
+            chosen, values = f"{chosen} AND d.id IN {_LISTED}", [*values, json.dumps(list(ids))]
+        if facets:
+            chosen, values = f"{chosen} AND d.facets IN {_LISTED}", [*values, json.dumps(self._with(facets))]
+        return chosen, values
+
     def _with(self, facets: Mapping[str, Collection[str]]) -> list[str]:
         """The texts of facets, as drafts have them, that have one of the values in each."""
         texts = [text for (text,) in self._rows("SELECT DISTINCT facets FROM tally_drafts")]
         return [text for text in texts if all(json.loads(text).get(name) in values for name, values in facets.items())]
 
-    def families(self, stage: str, facets: Mapping[str, Collection[str]] | None = None) -> set[str]:
-        """The families of the kept drafts of a stage, those chosen by facets; a draft that is its own is not told."""
-        where, values = "kept AND stage = ? AND family <> ''", [stage]
-        if facets:
-            where, values = f"{where} AND facets IN {_LISTED}", [*values, json.dumps(self._with(facets))]
-        return {family for (family,) in self._rows(f"SELECT DISTINCT family FROM drafts WHERE {where}", *values)}
+    def has_families(self, stage: str) -> bool:
+        """Whether kept drafts of a stage belong to families that are not their own."""
+        return (
+            self._row("SELECT 1 FROM drafts WHERE kept AND stage = ? AND family NOT IN ('', id) LIMIT 1", stage)
+            is not None
+        )
+
+    def sources(self, stage: str, facets: Mapping[str, Collection[str]] | None = None) -> set[str]:
+        """The ids of the seeds that the kept drafts of a stage, those chosen by facets, were made from in the end."""
+        chosen, values = self._chosen(stage, None, facets)
+        return {id for (id,) in self._rows(_BEGUN.format(chosen=chosen), *values)}
 
     def instructions(self, ids: Iterable[str]) -> dict[str, str]:
         """By id, the instructions of seeds and drafts; ids of neither are left out."""
@@ -602,10 +625,11 @@ class Ledger:
         listed = json.dumps(sorted(ids))
         return dict(self._rows(query, listed, listed))
 
-    def joined(self, stage: str) -> Iterator[Sample]:
-        """The samples of a stage as they were kept, in order of settlement; what people decided on them since is no
-        part of it."""
-        return map(_sample, self._rows(f"{_KEPT} AND d.stage = ? ORDER BY d.rank", stage))
+    def joined(self, stages: Collection[str]) -> Iterator[Sample]:
+        """The samples of these stages as they were kept, in order of settlement; what people decided on them since is
+        no part of it."""
+        some = f"d.stage IN ({', '.join('?' * len(stages))})"
+        return map(_sample, self._rows(f"{_KEPT} AND {some} ORDER BY d.rank", *stages))
 
     def barren(self) -> int:
         """How many jobs were settled since the last that kept anything."""
@@ -644,9 +668,10 @@ class Ledger:
             for f, k, r, d, i in self._rows(query, draft)
         ]
 
-    def asked(self) -> Iterator[tuple[int, str, int, int, str]]:
-        """Of each answer its id, its key, its job, how often that had asked this before, and the canonical question."""
-        return self._rows("SELECT id, key, job, nth, question FROM answers")
+    def asked(self) -> Iterator[tuple[int, str, int, int, str, Kind]]:
+        """Of each answer its id, its key, its job, how often that had asked this before, the canonical text of its
+        question, and its kind."""
+        return self._rows("SELECT id, key, job, nth, question, kind FROM answers")
 
     def count(self, table: Table) -> int:
         """How many rows a table has."""
@@ -741,6 +766,17 @@ above(id) AS (
 )
 SELECT d.id FROM drafts d JOIN above a ON a.id = d.id WHERE d.stage = ?
 UNION SELECT family FROM chosen WHERE family NOT IN (SELECT id FROM seeds)
+"""
+_BEGUN = """
+WITH RECURSIVE
+chosen(job, family) AS (SELECT d.job, d.family FROM drafts d WHERE d.kept AND d.family <> '' AND {chosen}),
+line(job) AS (
+    SELECT job FROM chosen
+    UNION
+    SELECT d.job FROM line l JOIN jobs j ON j.number = l.job JOIN drafts d ON d.id = j.parent
+)
+SELECT id FROM seeds WHERE coalesce(nullif(json_extract(record, '$.family'), ''), id) IN (SELECT family FROM chosen)
+AND id IN (SELECT s.value FROM line l JOIN jobs j ON j.number = l.job, json_each(j.shown) s WHERE j.parent IS NULL)
 """
 _ANSWER = (
     "kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, refused, body"

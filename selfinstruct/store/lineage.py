@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from selfinstruct.errors import RunError
 from selfinstruct.records import SEED_STAGE, Completion, Sample
-from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger, PlannedJob, StoredAnswer, StoredDraft, job_of
 
 Node = dict[str, Any]
@@ -60,25 +59,27 @@ def _told(stored: StoredAnswer) -> dict[str, Any]:
     }
 
 
-def origins(ledger: Ledger, stage: str) -> dict[str, str]:
-    """By draft, what it was made from: the nearest draft of a stage up the line of its jobs, else the source that its
-    family began with; one that was made from neither is left out.
+def origins(ledger: Ledger, stage: str, before: str = "") -> dict[str, str]:
+    """By draft, what it was made from: the nearest draft of a stage up the line of its jobs, or of the stage before,
+    else the source that its family began with; one that was made from none of them is left out.
 
     Args:
         stage: the recipe's last stage.
+        before: the stage that the recipe's sources are of; "" where these are the run's seeds.
     """
-    return dict(ledger.query(_ORIGINS, stage, stage))
+    return dict(ledger.query(_ORIGINS, stage, before))
 
 
 _ORIGINS = """
-WITH RECURSIVE up(id, family, above) AS (
-    SELECT d.id, d.family, j.parent FROM drafts d JOIN jobs j ON j.number = d.job
+WITH RECURSIVE up(id, family, above, shown) AS (
+    SELECT d.id, d.family, j.parent, j.shown FROM drafts d JOIN jobs j ON j.number = d.job
     UNION ALL
-    SELECT u.id, u.family, j.parent FROM up u JOIN drafts d ON d.id = u.above JOIN jobs j ON j.number = d.job
-    WHERE d.stage <> ?
+    SELECT u.id, u.family, j.parent, j.shown
+    FROM up u JOIN drafts d ON d.id = u.above JOIN jobs j ON j.number = d.job WHERE d.stage NOT IN (?1, ?2)
 )
-SELECT u.id, coalesce(u.above, u.family) FROM up u LEFT JOIN drafts d ON d.id = u.above
-WHERE d.stage = ? OR (u.above IS NULL AND u.family NOT IN ('', u.id))
+SELECT u.id, coalesce(u.above, CASE json_array_length(u.shown) WHEN 1 THEN json_extract(u.shown, '$[0]') END, u.family)
+FROM up u LEFT JOIN drafts d ON d.id = u.above
+WHERE d.stage IN (?1, ?2) OR (u.above IS NULL AND u.family NOT IN ('', u.id))
 """
 
 
@@ -101,14 +102,15 @@ def families(ledger: Ledger, ids: Iterable[str]) -> list[Node]:
 
 
 def _root(ledger: Ledger, id: str) -> tuple[str, bool]:
-    """What the family of a draft or seed begins with, and whether that is a source; else it is a draft."""
+    """What the family of a draft or seed begins with, and whether that is a draft; else it is a source."""
     draft = ledger.draft(id)
     if draft is None:
-        return _source(ledger, id), True
-    while draft.parent is not None and (above := ledger.draft(draft.parent)) is not None:
-        draft = above
-    family = draft.draft.family
-    return (family, True) if family not in ("", draft.id) else (draft.id, False)
+        return _source(ledger, id), False
+    while (above := draft.parent or draft.draft.family) not in ("", draft.id):
+        if (found := ledger.draft(above)) is None:
+            return above, False
+        draft = found
+    return draft.id, True
 
 
 def _source(ledger: Ledger, id: str) -> str:
@@ -119,33 +121,35 @@ def _source(ledger: Ledger, id: str) -> str:
     raise RunError(f"{ledger.path.parent}: no draft or seed {id}; drafts look like 17.3, seeds like {seed}")
 
 
-def _family(ledger: Ledger, root: str, is_source: bool) -> Node:
-    begun, values = (_OF_SOURCE, (root, canonical([root]))) if is_source else ("number = ?", (job_of(root),))
-    children: dict[str | None, list[Node]] = defaultdict(list)
-    for (number,) in ledger.query(_LINE.format(begun=begun), *values):
-        stored = ledger.job(number)
-        made: list[StoredDraft | None] = [*ledger.drafts(job=number)]
-        children[stored.job.parent] += [_node(stored, draft) for draft in made or [None]]
-    for node in [node for some in children.values() for node in some]:
-        node["children"] = children[node["id"]] if "id" in node else []
-    if not is_source:
-        return next(node for node in children[None] if node.get("id") == root)
+def _family(ledger: Ledger, root: str, is_draft: bool) -> Node:
+    nodes: dict[str, list[Node]] = defaultdict(list)
+    for number, id, above in ledger.query(_LINE, root):
+        node = _node(ledger.job(number), None if id is None else ledger.draft(id))
+        nodes[above or ""].append(node)
+    for node in [node for some in nodes.values() for node in some]:
+        node["children"] = nodes.get(node["id"], []) if "id" in node else []
+    if is_draft:
+        return next(node for some in nodes.values() for node in some if node.get("id") == root)
     instruction = ledger.instructions([root]).get(root, "")
-    return {"id": root, "stage": SEED_STAGE, "instruction": instruction, "children": children[None]}
+    return {"id": root, "stage": SEED_STAGE, "instruction": instruction, "children": nodes[root]}
 
 
-_OF_SOURCE = """parent IS NULL AND (
-    number IN (SELECT job FROM drafts WHERE family = ?)
-    OR (shown = ? AND number NOT IN (SELECT job FROM drafts))
-)"""
 _LINE = """
-WITH RECURSIVE line(number) AS (
-    SELECT number FROM jobs WHERE {begun}
+WITH RECURSIVE
+made(job, id, above) AS MATERIALIZED (
+    SELECT j.number, d.id, coalesce(j.parent, CASE
+        WHEN d.id IS NOT NULL THEN nullif(d.family, d.id)
+        WHEN json_array_length(j.shown) = 1 THEN json_extract(j.shown, '$[0]') END)
+    FROM jobs j LEFT JOIN drafts d ON d.job = j.number
+),
+line(job, id, above) AS (
+    SELECT job, id, above FROM made WHERE id = ?1 OR above = ?1
     UNION
-    SELECT j.number FROM line l JOIN drafts d ON d.job = l.number JOIN jobs j ON j.parent = d.id
+    SELECT m.job, m.id, m.above FROM line l JOIN made m ON m.above = l.id
 )
-SELECT number FROM line ORDER BY number
+SELECT job, id, above FROM line ORDER BY job, id
 """
+"""What was made from what, a job without drafts from its parent or the one thing that its prompt shows."""
 
 
 def _node(stored: PlannedJob, draft: StoredDraft | None) -> Node:

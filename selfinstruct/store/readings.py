@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from selfinstruct.records import WRITER, Outcome, Reason, Role
+from selfinstruct.records import Outcome, Reason, Role
 from selfinstruct.store.ledger import Ledger, Meter
 
 
@@ -128,14 +128,6 @@ def job_counts(ledger: Ledger) -> list[tuple[str, str, str, int]]:
     return ledger.query("SELECT stage, after, state, jobs FROM job_counts")
 
 
-def models(ledger: Ledger) -> dict[str, str]:
-    """The model of each role, as the run was told it or its server named it."""
-    if (told := ledger.fact("models")) is not None:
-        return dict(json.loads(told))
-    facts = {WRITER: ledger.fact("model"), "judge": ledger.fact("judge")}
-    return {role: model for role, model in facts.items() if model}
-
-
 def lasted(ledger: Ledger) -> tuple[float, float]:
     """When the run was begun and when something last happened in it, in seconds since 1970."""
     [[began, ended]] = ledger.query("SELECT min(at), max(at) FROM events")
@@ -237,18 +229,18 @@ KEPT = ""
 
 
 class Fates:
-    """What became of each line of work of one recipe, by facet.
+    """What became of each line of work of a run, by facet.
 
     It is read from the ledger once; `see` keeps up with a run that goes on.
 
     Args:
-        stages: those of the recipe, in order.
+        lines: the stages of each recipe, in order.
     """
 
-    def __init__(self, ledger: Ledger, stages: Sequence[str]) -> None:
-        self._place = {stage: place for place, stage in enumerate(stages)}
-        self._counts: Counter[tuple[str, str, int, str]] = Counter()
-        """Drafts by facet, value, place of their stage, and reason of their drop."""
+    def __init__(self, ledger: Ledger, lines: Sequence[Sequence[str]]) -> None:
+        self._lines = lines
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+        """Drafts by facet, value, stage, and reason of their drop."""
         for stage, reason, facets, drafts in ledger.query("SELECT stage, reason, facets, drafts FROM tally_drafts"):
             self._count(stage, reason, json.loads(facets), drafts)
 
@@ -258,25 +250,34 @@ class Fates:
         self._count(outcome.draft.stage, reason, outcome.draft.facets)
 
     def facets(self) -> dict[str, list[Fate]]:
-        """By facet, in the order of the stages at which they first occur, a row for each value."""
-        first: dict[str, int] = {}
-        for name, _, place, _ in self._counts:
-            first[name] = min(place, first.get(name, place))
-        names = sorted(first, key=lambda name: (first[name], name))
-        return {name: self._rows(name, first[name]) for name in names}
+        """By facet a row for each value, in the order of the stages at which facets first occur."""
+        found: dict[str, list[Fate]] = {}
+        for stages in self._lines:
+            first: dict[str, int] = {}
+            for name, _, stage, _ in self._counts:
+                if stage in stages:
+                    first[name] = min(stages.index(stage), first.get(name, len(stages)))
+            for name in sorted(first, key=lambda name: (first[name], name)):
+                found[f"{name} of {stages[-1]}" if name in found else name] = self._rows(name, stages[first[name] :])
+        return found
+
+    def told(self) -> dict[str, list[dict[str, Any]]]:
+        """`facets` as JSON."""
+        return {name: [row._asdict() for row in rows] for name, rows in self.facets().items()}
 
     def _count(self, stage: str, reason: str, facets: Mapping[str, str], drafts: int = 1) -> None:
-        if stage in self._place:
-            for name, value in facets.items():
-                self._counts[name, value, self._place[stage], reason] += drafts
+        for name, value in facets.items():
+            self._counts[name, value, stage, reason] += drafts
 
-    def _rows(self, name: str, first: int) -> list[Fate]:
-        found: dict[str, list[Counter[str]]] = defaultdict(lambda: [Counter() for _ in self._place])
-        for (facet, value, place, reason), drafts in self._counts.items():
+    def _rows(self, name: str, stages: Sequence[str]) -> list[Fate]:
+        """A row for each value of a facet that occurs from the first of these stages on."""
+        found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {stage: Counter() for stage in stages})
+        for (facet, value, stage, reason), drafts in self._counts.items():
             # What was dropped with its parent is told by that one, unless the line begins here.
-            if facet == name and (place == first or reason != Reason.PARENT_DROPPED):
-                found[value][place][reason] += drafts
-        return [_fate(value, found[value][first:]) for value in sorted(found, key=natural)]
+            begins = stage == stages[0]
+            if facet == name and stage in stages and (begins or reason != Reason.PARENT_DROPPED):
+                found[value][stage][reason] += drafts
+        return [_fate(value, [*found[value].values()]) for value in sorted(found, key=natural)]
 
 
 def _fate(value: str, stages: Sequence[Counter[str]]) -> Fate:
@@ -305,6 +306,12 @@ def facets(ledger: Ledger, stage: str) -> dict[str, dict[str, int]]:
         for name, value in json.loads(text).items():
             found[name][value] += drafts
     return {name: {value: found[name][value] for value in sorted(found[name], key=natural)} for name in sorted(found)}
+
+
+def families(ledger: Ledger, stage: str) -> int:
+    """How many families the kept drafts of a stage stand in; one that has none is its own."""
+    query = "SELECT count(DISTINCT coalesce(nullif(family, ''), id)) FROM drafts WHERE kept AND stage = ?"
+    return int(ledger.query(query, stage)[0][0])
 
 
 def tools(ledger: Ledger, stage: str) -> list[str]:

@@ -43,3 +43,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def money(dollars: float) -> str:
+    """US dollars for a person: `$12.50`, `$0.0031`."""
+    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"
+
+
+def bill(dollars: float | None) -> str:
+    """A cost for a person, also where there is none or it is not known: `$12.50`, `no cost`, `price unknown`."""
+    if dollars is None:
+        return "price unknown"
+    return "no cost" if dollars == 0 else money(dollars)

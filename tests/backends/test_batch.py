@@ -27,7 +27,7 @@ from selfinstruct.backends.openai.gathered import BatchBackend, answer_in
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import ConfigError, EndpointError, Fault, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Completion, Turn, Request, Sampling
+from selfinstruct.records import Completion, Request, Sampling, Turn
 from tests.support import server as say
 from tests.support.batch_server import BatchServer, Fate, Job, Late, Lost
 from tests.support.server import Body, ModelServer, Received, Reply

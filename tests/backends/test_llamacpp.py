@@ -14,7 +14,7 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.local.llamacpp import PIP_ENGINE, PIP_WEIGHTS, default_weights
 from selfinstruct.errors import EndpointError, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Turn, Request, Sampling
+from selfinstruct.records import Request, Sampling, Turn
 
 SMALL = BackendConfig(kind="llamacpp", concurrency=2, context=256)
 SCHEMA = {

@@ -16,7 +16,7 @@ from selfinstruct.backends.openai.server import HOSTED, servers_of
 from selfinstruct.backends.openai.wire import body_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig, is_local
-from selfinstruct.records import Completion, Turn, Request, Sampling
+from selfinstruct.records import Completion, Request, Sampling, Turn
 from tests.support import server as say
 from tests.support.server import ModelServer, Reply
 

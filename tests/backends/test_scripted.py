@@ -11,7 +11,7 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Completion, Turn, Request
+from selfinstruct.records import Completion, Request, Turn
 
 
 def question(prompt: str) -> Request:

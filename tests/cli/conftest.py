@@ -1,19 +1,31 @@
-"""A folder to work in, and a run that is done."""
+"""A folder to work in, a run that is done, and what commands say of it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Said, answers, say, seeds
+from tests.support.cli import INSTRUCTIONS, Said, answers, say, seeds
 
 Say = Callable[..., Said]
 LIST = (
     " Explain why the tide rises twice a day.\n10. Draw a map of the town.\n11. Name three rivers of Europe!\n"
     "12. Compare travelling by train with travelling by bus."
 )
+
+AGAIN = "`selfinstruct export` writes it again"
+EXPORTS = "".join(f"outputs/first/export/{name}: 2 rows\n" for name in ("alpaca.json", "alpaca.jsonl", "samples.jsonl"))
+TIDE, BUS = INSTRUCTIONS[0], INSTRUCTIONS[3]
+
+
+def timeless(text: str) -> str:
+    """Without what differs from time to time."""
+    text = re.sub(r"\d+ tokens/s", "… tokens/s", text)
+    text = re.sub(r" · about .* left", "", text)
+    return re.sub(r'"seconds": [\d.]+', '"seconds": 0', text)
 
 
 @pytest.fixture

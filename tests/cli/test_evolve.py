@@ -13,8 +13,7 @@ import pytest
 
 from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.run.told import source
-from tests.cli.conftest import Say
-from tests.cli.test_commands import timeless
+from tests.cli.conftest import Say, timeless
 from tests.support.cli import INSTRUCTIONS, Said, answers, write
 
 TIDE, BUS = INSTRUCTIONS[0], INSTRUCTIONS[3]
@@ -407,11 +406,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert not (material / "outputs").exists() or not list((material / "outputs").iterdir())
 
 
-def test_a_row_that_is_no_task_is_passed_over_and_named(here: Path, selfinstruct: Say) -> None:
+def test_a_row_that_is_no_task_is_skipped_and_named(here: Path, selfinstruct: Say) -> None:
     rows = alpaca(here, {"instruction": " ", "output": "…"}, {"instruction": BUS, "output": "…"})
     said = selfinstruct("evolve", rows, "--script", evolving(here, BUS_2), *ONCE, "--quiet")
-    passed_over = "passed over: alpaca.json item 1: no instruction; write what is to be done, or take the row out\n"
-    assert said == (0, exports("alpaca-evolved", 1), passed_over)
+    skipped = "skipped: alpaca.json item 1: no instruction; write what is to be done, or take the row out\n"
+    assert said == (0, exports("alpaca-evolved", 1), skipped)
 
 
 def test_a_run_that_is_not_there_is_answered_with_those_that_are(first: Said, selfinstruct: Say) -> None:

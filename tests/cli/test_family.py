@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from selfinstruct.cli.survivors import Survivors, told_judgements
+
 from selfinstruct.records import Outcome, Verdict
 from selfinstruct.store.ledger import Ledger
 from tests.cli.conftest import Say

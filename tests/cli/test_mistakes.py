@@ -18,16 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.cli.main import cli
-from selfinstruct.text.display import json_line, one_line, visible
+from selfinstruct.cli.main import COMMANDS
 from tests.cli.conftest import Say
-from tests.support.cli import Said, answers, seeds, shell, write
+from tests.support.cli import ENVIRONMENT, Said, answers, seeds, shell, write
 
 MISTAKES = {
     "genrate": "No such command 'genrate'. Did you mean 'generate'?; see selfinstruct --help",
-    "make": f"No such command 'make'; known: {', '.join(cli.commands)}; see selfinstruct --help",
+    "make": f"No such command 'make'; known: {', '.join(COMMANDS)}; see selfinstruct --help",
     "seeds list": "No such command 'list'; known: check; see selfinstruct seeds --help",
-    "generate my.jsonl": "Got unexpected extra argument (my.jsonl); seeds are named with --seeds, a run with --run; see selfinstruct generate --help",
+    "generate my.jsonl": None,
+    "generate my.jsonl more.jsonl": "Got unexpected extra argument (more.jsonl); see selfinstruct generate --help",
+    "generate my.jsonl --seeds more.jsonl": "seeds are given twice, my.jsonl and --seeds more.jsonl: leave one out; see selfinstruct generate --help",
     "generate -n 0": "Invalid value for '-n' / '--num-tasks': 0 is not in the range x>=1; see selfinstruct generate --help",
     "generate -n many": "Invalid value for '-n' / '--num-tasks': 'many' is not a valid integer range; see selfinstruct generate --help",
     "generate --modle x": None,
@@ -166,22 +167,6 @@ def test_control_characters_of_models_never_reach_the_terminal(here: Path, selfi
     assert json.loads(told[3].out)["instruction"].startswith("Explain \x1b[31mwhy")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain", "plain"),
-        ("a\tb\nc", "a\tb\n  c"),
-        ("\x1b[0m\x00\x7f\x9b\u202e", "␛[0m␀\\u007f\\u009b\\u202e"),
-        ("東京　です\u00a0می\u200cشود", "東京　です\u00a0می\u200cشود"),
-    ],
-)
-def test_what_is_visible(text: str, expected: str) -> None:
-    assert visible(text) == expected
-    assert "\n" not in one_line(text)
-    assert json.loads(json_line(text)) == text
-    assert json_line(text).isprintable()
-
-
 def test_no_colour_and_no_panel_where_no_terminal_is(here: Path) -> None:
     command = f"selfinstruct generate --script {answers(here)} --seeds {seeds(here)} -n 2"
     said = shell(command, here, NO_COLOR="1", TERM="xterm-256color")
@@ -194,7 +179,7 @@ def on_a_terminal(arguments: list[str], folder: Path, **environment: str) -> tup
     """What a command shows on a terminal of 100 by 30."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100))
-    environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TERM": "xterm-256color", **environment}
+    environ = {**ENVIRONMENT, "HOME": str(folder), "TERM": "xterm-256color", **environment}
     command = [sys.executable, "-m", "selfinstruct", *arguments]
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=theirs, stderr=theirs, stdin=theirs) as running:
         os.close(theirs)

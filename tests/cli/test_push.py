@@ -125,7 +125,7 @@ def test_a_format_left_out_is_taken_away(first: Said, selfinstruct: Say, logged_
 def test_rows_in_many_files_are_read_as_one(
     first: Said, selfinstruct: Say, logged_in: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfinstruct.cli.hub.ROWS_PER_FILE", 1)
+    monkeypatch.setattr("selfinstruct.cli.push.ROWS_PER_FILE", 1)
     assert selfinstruct("push", "first", TIDES).code == 0
     assert {f"alpaca/train-0000{i}-of-00002.parquet" for i in (0, 1)} <= set(logged_in.repos[TIDES].files)
     loaded = json.loads(process(here, logged_in, "-c", LOAD, TIDES, HF_HUB_DISABLE_TELEMETRY="1").out)
@@ -260,7 +260,7 @@ FAULTS = {
     "a wrong token": ("whoami", 401, {}, "HUB: does not take the token: make one at HUB/settings/tokens, then set HF_TOKEN or run `hf auth login`"),
     "no rights to create": ("create", 403, {}, "ada/tides: this token may not write there: use one that may, or push under a name of your own (as the test says)"),
     "no rights to commit": ("commit", 403, {}, "ada/tides: this token may not write there: use one that may, or push under a name of your own (as the test says)"),
-    "a name taken a moment ago": ("create", 409, {}, "ada/tides: exists since a moment ago: look at it, then run the same command again (as the test says)"),
+    "a name taken a moment ago": ("create", 409, {}, "ada/tides: was created a moment ago; check it, then run the same command again (as the test says)"),
     "a commit by somebody else": ("commit", 412, {}, "ada/tides: was changed by somebody a moment ago: run the same command again (as the test says)"),
     "too many requests": ("whoami", 429, {"Retry-After": "7"}, "HUB: too many requests: run the same command again in 7 s; what was uploaded is not sent again"),
     "too many commits": ("commit", 429, {"RateLimit": '"api";r=0;t=55'}, "HUB: too many requests: run the same command again in 55 s; what was uploaded is not sent again (as the test says)"),
@@ -399,7 +399,7 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_made
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("push first tides", "tides: whose? write it as user/tides"),
+        ("push first tides", "tides: has no owner; write USER/tides"),
         ("push second ada/tides", "outputs/second: no run here; runs under outputs: first"),
         ("push first ada/tides --format alpca", "unknown format 'alpca'; did you mean alpaca? known: alpaca, dolly, evol, jsonl, messages, prompt-completion, self-instruct, sharegpt, text"),
         ("push first ada/tides --license other",

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from selfinstruct.errors import ConfigError
 from selfinstruct.filters import open_filter, resolve
-from selfinstruct.filters.validity import ALPACA_WORDS, SELF_INSTRUCT_WORDS
+from selfinstruct.filters.validity import BANNED_WORDS
 from selfinstruct.inputs.config import RunConfig
+from selfinstruct.recipes import alpaca
 from selfinstruct.records import Draft, Reason, Seed
 from selfinstruct.run.told import resolve as resolve_run
 
@@ -155,7 +156,7 @@ def test_settings_that_cannot_be_used_are_one_line(settings: dict[str, Any], mes
 
 
 def test_the_banned_words_are_those_of_the_lineage() -> None:
-    assert (len(SELF_INSTRUCT_WORDS), len(ALPACA_WORDS)) == (13, 18)
+    assert (len(BANNED_WORDS), len(alpaca.BANNED_WORDS)) == (13, 18)
 
 
 @given(st.text(), st.sampled_from([{}, ANY_SCRIPT]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, build, judge_of
-from selfinstruct.inputs.prices import Price, cost, price_of, prices_of, told
+from selfinstruct.inputs.prices import Price, cost, price_of, prices_of
 from selfinstruct.records import Usage
 
 OPENAI = {"kind": "openai", "model": "gpt-4o-mini"}
@@ -99,10 +99,3 @@ def test_one_unknown_price_makes_the_whole_unknown_unless_it_was_not_asked() -> 
     writer, judge = Usage(1, 10**6), Usage(1, 5)
     assert cost(prices, [("writer", writer), ("judge", judge)]) is None  # type: ignore[arg-type]
     assert cost(prices, [("writer", writer), ("judge", Usage())]) == 1  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("dollars", "text"), [(None, "price unknown"), (0, "no cost"), (0.00314, "$0.0031"), (1234.5, "$1,234.50")]
-)
-def test_a_cost_is_told(dollars: float | None, text: str) -> None:
-    assert told(dollars) == text

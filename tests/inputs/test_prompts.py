@@ -21,7 +21,7 @@ from selfinstruct.inputs.config import Dialect
 from selfinstruct.inputs.prompts import Prompt, compile_texts, read_texts
 from selfinstruct.recipes import module_of
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL
-from selfinstruct.records import Turn, Rendered
+from selfinstruct.records import Rendered, Turn
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
@@ -203,9 +203,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
                        "demonstrations", "next_number", "last_number", "structured")  # fmt: skip
     (tmp_path / "alpaca" / "tasks.chat.md").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     prompt = compile_texts(read_texts("alpaca", ("tasks",), "chat", tmp_path))["tasks"]
-    assert prompt.render(**VALUES) == (
-        Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),
-    )
+    assert prompt.render(**VALUES) == (Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),)
 
 
 # -- where they are found

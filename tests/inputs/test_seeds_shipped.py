@@ -8,8 +8,8 @@ import pytest
 
 from selfinstruct.filters import open_filter
 from selfinstruct.filters.rouge_index import RougeIndex
-from selfinstruct.filters.validity import ALPACA_WORDS
 from selfinstruct.inputs.seeds import check_seeds, load_seeds
+from selfinstruct.recipes.alpaca import BANNED_WORDS
 from selfinstruct.records import Draft, Seed
 from selfinstruct.text.words import rouge_tokens
 
@@ -52,7 +52,7 @@ def test_no_two_instructions_are_more_alike_than_half(seeds: list[Seed]) -> None
         index.add(seed.instruction)
 
 
-@pytest.mark.parametrize("settings", [{}, {"banned_words": list(ALPACA_WORDS)}], ids=["self-instruct", "alpaca"])
+@pytest.mark.parametrize("settings", [{}, {"banned_words": list(BANNED_WORDS)}], ids=["self-instruct", "alpaca"])
 def test_every_seed_passes_the_filters_that_it_feeds(seeds: list[Seed], settings: dict[str, list[str]]) -> None:
     judge = open_filter("validity", settings).judge
     for seed in seeds:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from selfinstruct.errors import Refused
-from selfinstruct.records import Job, Turn, Reason
+from selfinstruct.records import Job, Reason, Turn
 from tests.support.recipes import POOL, Answers, first, instances, kept, play, reasons, state_of
 
 TOO_LONG = Refused("prompt_too_long", "the prompt has 5,000 tokens, the model reads 4,096")
@@ -179,8 +179,8 @@ def test_kept_instructions_are_shown_from_the_second_prompt_on() -> None:
     state.settle(Job(state.jobs + 1, "instances", {}, "1.1"), [])
     job = state.plan()
     assert job is not None
-    assert sorted(job.payload["from"])[:2] == ["1.1", "1.2"]
-    assert len(job.payload["from"]) == 3
+    assert sorted(job.shown)[:2] == ["1.1", "1.2"]
+    assert len(job.shown) == 3
 
 
 def test_alpaca_shows_only_seeds() -> None:
@@ -188,4 +188,4 @@ def test_alpaca_shows_only_seeds() -> None:
     first(state, Answers(" Count the vowels in the word.\n4. Input: x\n4. Output: y"))
     job = state.plan()
     assert job is not None
-    assert sorted(job.payload["from"]) == ["s1", "s2", "s3", "s4"]
+    assert sorted(job.shown) == ["s1", "s2", "s3", "s4"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfinstruct.errors import ConfigError, PromptError, Refused
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL, OPERATOR_SETS, Options
-from selfinstruct.records import Instance, Job, Turn, Outcome, Seed
+from selfinstruct.records import Instance, Job, Outcome, Seed, Turn
 from selfinstruct.run.state import RunState
 from tests.support.recipes import evolution, planned, settled
 
@@ -68,7 +68,7 @@ def test_an_operator_evolves_a_task_which_is_judged_and_answered(operator: str, 
     assert [verdict.filter for verdict in evolved.verdicts] == ["elimination", *(["rouge"] if breadth else [])]
     assert task in asked.asked[0].text
     assert asked.asked[0].schema == (TASK_SCHEMA if structured else None)
-    assert not asked.asked[0].judge
+    assert asked.asked[0].role == "writer"
     for number in LIMITS.get(operator, ()):
         assert f"{number} " in asked.asked[0].text
     if operator == "complicate_input":
@@ -83,13 +83,13 @@ def test_an_operator_evolves_a_task_which_is_judged_and_answered(operator: str, 
     assert (answered.sample.instruction, answered.sample.parent) == (child, "1.1")
     if not breadth:
         judge = answers.asked[0]
-        assert judge.judge
+        assert judge.role == "judge"
         assert task in judge.text.partition(child)[0]
         assert judge.schema == (EQUAL_SCHEMA if structured else None)
         assert (judge.sampling.temperature, judge.sampling.max_tokens) == (0, 32)
         assert judge.sampling.stop == (("\n",) if plain else ())
     last = answers.asked[-1]
-    assert (last.schema, last.judge) == (None, False)
+    assert (last.schema, last.role) == (None, "writer")
     for one, stops in ((asked.asked[0], ("\nTask:", "\n\n")), (last, ("\nTask:",))):
         assert (one.sampling.temperature, one.sampling.top_p) == (1.0, 0.9)
         assert one.sampling.max_tokens == (512 if plain else 2048)
@@ -291,7 +291,7 @@ def test_the_answer_to_what_is_equal_is_not_asked_for() -> None:
     state = evolution(TASK, operators="deepen", rounds=1)
     _, [answering], _ = settled(state, planned(state), CHILD)
     outcome, _, ask = settled(state, answering, "They are equal.")
-    assert [one.judge for one in ask.asked] == [True]
+    assert [one.role for one in ask.asked] == ["judge"]
     assert (outcome.draft.instruction, outcome.draft.instances) == (CHILD, ())
 
 
@@ -371,7 +371,7 @@ def test_a_run_plans_every_seed_once_and_ends() -> None:
     state = evolution(TASK, SISTER, rounds=3)
     assert state.extent == 6
     jobs = [state.plan(), state.plan(), state.plan()]
-    assert [job and (job.number, job.stage, job.parent, job.payload["from"]) for job in jobs] == [
+    assert [job and (job.number, job.stage, job.parent, list(job.shown)) for job in jobs] == [
         (1, "evolve", None, ["s1"]), (2, "evolve", None, ["s2"]), None,
     ]  # fmt: skip
 
@@ -453,7 +453,7 @@ def test_as_the_repository_ran() -> None:
     assert ask.asked[0].sampling.max_tokens == 2048
     assert outcome.sample is not None, "it stored nothing and answered that"
     answered, none, ask = settled(state, answering, "Sorry?")
-    assert [one.judge for one in ask.asked] == [False]
+    assert [one.role for one in ask.asked] == ["writer"]
     assert answered.sample is not None
     assert [verdict.filter for verdict in (*outcome.verdicts, *answered.verdicts)] == ["none", "none"]
     assert none == []

@@ -8,7 +8,7 @@ import pytest
 
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.recipes import alpaca, module_of, self_instruct
+from selfinstruct.recipes import alpaca, find, self_instruct
 from tests.support.recipes import Answers, evolution, first, instances, kept, planned, reasons, settled, state_of
 
 Answer = str | tuple[str, str]
@@ -197,7 +197,7 @@ def test_no_switch_is_without_a_case() -> None:
         "alpaca": {"anchored_stops", *(c[0] for c in TASKS)},
         "evol-instruct": {"plain_join", *(c[0] for c in EVOLVED)},
     }
-    assert {name: set(module_of(name).Switches.model_fields) for name in tested} == tested
+    assert {name: set(find(name).Options().switches.model_fields) for name in tested} == tested
 
 
 def test_a_switch_beside_strict_is_a_contradiction() -> None:

@@ -17,7 +17,8 @@ from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig, BudgetConfig, build
 from selfinstruct.inputs.prices import Price
-from selfinstruct.records import Completion, Turn, Request, Role, Sampling, Usage
+from selfinstruct.records import Completion, Request, Role, Sampling, Turn, Usage
+from selfinstruct.run import wording
 from selfinstruct.run.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
 from selfinstruct.run.events import Answered, Ended
 from selfinstruct.store.ledger import NAME, Ledger
@@ -384,7 +385,7 @@ def test_an_answer_has_no_more_tokens_than_the_request_lets_it(sampling: Samplin
     ],
 )
 def test_a_budget_stands_in_its_own_unit(cap: Cap, standing: str) -> None:
-    assert cap.standing(4812) == standing
+    assert wording.standing(cap, 4812) == standing
 
 
 def test_being_told_to_wait_is_a_request_and_no_tokens(tmp_path: Path) -> None:

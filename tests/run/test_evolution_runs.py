@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
-from selfinstruct.cli.rejudging import rejudge
 from selfinstruct.errors import Refused, SourceError, Transient
 from selfinstruct.inputs.config import RecipeConfig
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Request
 from selfinstruct.run.events import Settled
+from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import source
 from selfinstruct.store.ledger import Ledger
@@ -451,7 +451,7 @@ def test_descendants_of_what_a_stricter_filter_drops_are_dropped_with_it(tmp_pat
     run = evolution(tmp_path, operators="deepen").drive(model(0.9))
     copy = tmp_path / "stricter"
     markers = ["river", "stone", "cloud", "apple", "train"]
-    assert rejudge(run.folder, copy, {"elimination": {"refusal_markers": ["sorry", *markers]}}) == 0
+    rejudge(run.folder, copy, {"elimination": {"refusal_markers": ["sorry", *markers]}})
     assert differences(copy) == []
     with Ledger.open(copy) as ledger:
         dropped = {id for (id,) in ledger.query("SELECT id FROM drops WHERE reason = 'refusal'")}
@@ -469,7 +469,7 @@ def test_descendants_of_what_a_stricter_filter_drops_are_dropped_with_it(tmp_pat
 
 def test_the_same_settings_judge_the_same(tmp_path: Path) -> None:
     run = evolution(tmp_path, judge=JUDGE).drive(model(), judge=Model(evolving(), model="j"))
-    assert rejudge(run.folder, tmp_path / "same", {}) == 0
+    rejudge(run.folder, tmp_path / "same", {})
     with Ledger.open(run.folder) as one, Ledger.open(tmp_path / "same") as other:
         verdicts = "SELECT * FROM verdicts ORDER BY draft, place"
         assert one.query(verdicts) == other.query(verdicts)

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.cli.rejudging import rejudge, verified
 from selfinstruct.cli.session import Session
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft
 from selfinstruct.run.asking import Roles
+from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
-from selfinstruct.run.verify import perform
+from selfinstruct.run.verify import perform, verify
 from selfinstruct.store.ledger import Ledger
 from tests.run.test_engine import triples
 from tests.run.test_faults import failing
 from tests.support.runs import Model, Run, differences
+from tests.support.sql import count
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +94,14 @@ def test_verify_finds(what: str, copy: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpaca.json", "alpaca.jsonl", "samples.jsonl"])
-def test_verify_finds_a_changed_export_and_export_mends_it(
-    name: str, copy: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verified(copy.folder) == 0
+def test_verify_finds_a_changed_export_and_export_mends_it(name: str, copy: Run) -> None:
+    assert verify(copy.folder).differences == []
     path = copy.folder / "export" / name
     path.write_bytes(path.read_bytes().replace(b"Describe", b"Redescribe", 1))
-    assert verified(copy.folder) == 1
-    assert name in capsys.readouterr().out
+    [difference] = verify(copy.folder).differences
+    assert name in difference
     copy.exports()
-    assert verified(copy.folder) == 0
+    assert verify(copy.folder).differences == []
 
 
 # -- filter -----------------------------------------------------------------------------------------------------------
@@ -125,14 +124,14 @@ def stricter(whole: Run) -> Path:
     """The run judged again, where half of the words in common are too many."""
     copy = whole.folder.parent / "stricter"
     before = contents(whole.folder)
-    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.5}}) == 0
+    assert rejudge(whole.folder, copy, {"rouge": {"threshold": 0.5}}).written
     assert contents(whole.folder) == before, "judging again changed the run itself"
     return copy
 
 
 def test_a_filtered_run_verifies(stricter: Path) -> None:
     assert differences(stricter) == []
-    assert verified(stricter) == 0
+    assert verify(stricter).differences == []
 
 
 def test_what_was_changed_in_a_filtered_run_is_found_too(stricter: Path, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_children_of_what_is_dropped_now_are_dropped_with_it(stricter: Path) -> 
         )
         assert orphans
         assert {(filter, reason) for _, filter, reason in orphans} == {("parent", "parent_dropped")}
-        assert ledger.count("drops", "reason = 'parent_dropped'") == len(orphans)
+        assert count(ledger, "drops", "reason = 'parent_dropped'") == len(orphans)
 
 
 def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, stricter: Path) -> None:
@@ -162,11 +161,11 @@ def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, s
             if event.kind != "settle" or event.job is None:
                 continue
             job = ledger.job(event.job).job
-            if job.parent and not ledger.count("kept", f"id = '{job.parent}'"):
+            if job.parent and not count(ledger, "kept", f"id = '{job.parent}'"):
                 continue
             drafts: list[Draft] = asyncio.run(perform(state, ledger, roles, job))
             outcomes = [state.judge(job, position, draft) for position, draft in enumerate(drafts, start=1)]
-            stored = list(ledger.drafts("d.job = ?", job.number))
+            stored = list(ledger.drafts(job=job.number))
             assert [o.sample is not None for o in outcomes] == [s.kept for s in stored]
             assert [[v.model_dump(mode="json") for v in o.verdicts] for o in outcomes] == [
                 ledger.verdicts(s.id) for s in stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,10 @@ SEEDS = [
     )
 ]  # fmt: skip
 INSTANCE = "Example 1\nInput: the sea\nOutput: It is wide."
+
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
+"""What a process of its own needs so that its `selfinstruct` is this one."""
 
 
 class Said(NamedTuple):
@@ -66,10 +71,14 @@ def answers(folder: Path, *lists: str, instance: str = INSTANCE) -> str:
 def say(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
     """Run the console script in this process."""
     capsys.readouterr()
+    log = logging.getLogger("selfinstruct")
+    handlers, level = log.handlers, log.level
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["selfinstruct", *arguments])
         with pytest.raises(SystemExit) as ended:
             main.run()
+    log.handlers = handlers
+    log.setLevel(level)
     out, err = capsys.readouterr()
     return Said(int(ended.value.code or 0), out, err)
 
@@ -78,5 +87,5 @@ def shell(command: str, folder: Path, **environment: str) -> Said:
     """Run a line of shell, in which `selfinstruct` is this package."""
     executable = f'selfinstruct() {{ "{sys.executable}" -m selfinstruct "$@"; }}; {command}'
     done = subprocess.run(["bash", "-c", executable], cwd=folder, capture_output=True, text=True, env={
-        "PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "100", **environment}, check=False)  # fmt: skip
+        **ENVIRONMENT, "HOME": str(folder), "COLUMNS": "100", **environment}, check=False)  # fmt: skip
     return Said(done.returncode, done.stdout, done.stderr)

@@ -12,10 +12,24 @@ from pydantic import JsonValue
 
 from selfinstruct.errors import Refused
 from selfinstruct.inputs.config import RunConfig, build, merge
-from selfinstruct.recipes import evol_instruct
-from selfinstruct.records import Completion, Instance, Job, Outcome, Rendered, Sampling, Seed
+from selfinstruct.recipes.chain import Chain
+from selfinstruct.records import (
+    Call,
+    Completion,
+    Execution,
+    Instance,
+    Job,
+    Outcome,
+    Program,
+    Rendered,
+    Result,
+    Sampling,
+    Seed,
+    Tool,
+)
+from selfinstruct.run.asking import as_stored
 from selfinstruct.run.state import RunState
-from selfinstruct.run.told import prompts_of, resolve
+from selfinstruct.run.told import Told, prompts_of, resolve
 
 POOL = (
     "Name three rivers that cross a border.",
@@ -35,7 +49,7 @@ class Asked(NamedTuple):
     prompt: Rendered
     sampling: Sampling
     schema: dict[str, JsonValue] | None
-    judge: bool = False
+    role: str = "writer"
 
     @property
     def text(self) -> str:
@@ -43,26 +57,35 @@ class Asked(NamedTuple):
 
 
 class Answers:
-    """A `Generate` that gives these answers in order; a `Refused` is raised."""
+    """An `Ask` that gives these answers in order; a `Refused` is raised."""
 
     def __init__(self, *answers: str | tuple[str, str] | Refused) -> None:
         self.asked: list[Asked] = []
         self._left = list(answers)
 
-    async def __call__(
+    async def generate(
         self,
         prompt: Rendered,
         sampling: Sampling,
         *,
+        role: str = "writer",
+        tools: Sequence[Tool] = (),
         answer_schema: dict[str, JsonValue] | None = None,
-        judge: bool = False,
     ) -> Completion:
-        self.asked.append(Asked(prompt, sampling, answer_schema, judge))
+        self.asked.append(Asked(prompt, sampling, answer_schema, role))
         answer = self._left.pop(0)
         if isinstance(answer, Refused):
             raise answer
         text, reason = (answer, "stop") if isinstance(answer, str) else answer
-        return Completion(text=text, finish_reason=reason)
+        said = as_stored(Completion(text=text, finish_reason=reason))
+        assert isinstance(said, Completion)
+        return said
+
+    async def run(self, program: Program) -> Execution:
+        raise AssertionError("no program is expected")
+
+    async def call(self, call: Call, *, session: str = "") -> Result:
+        raise AssertionError("no call is expected")
 
 
 def state_of(
@@ -74,19 +97,26 @@ def state_of(
     **options: Any,
 ) -> RunState:
     """A run that has only its seeds."""
-    config, texts = _told(recipe, dialect, structured, json.dumps(options))
-    return RunState(config, seeds, texts, target=None)
+    return RunState(_told(recipe, dialect, structured, json.dumps(options))._replace(seeds=list(seeds)), target=None)
 
 
 @cache
-def _told(recipe: str, dialect: str, structured: bool, options: str) -> tuple[RunConfig, dict[str, str]]:
+def _told(recipe: str, dialect: str, structured: bool, options: str) -> Told:
     tree: dict[str, Any] = {
         "recipe": {"name": recipe, "demonstrations": 3, "kept_demonstrations": 0},
         "backend": {"kind": "openai", "dialect": dialect, "structured": structured},
     }
-    config = resolve(build(RunConfig, merge(tree, {"recipe": json.loads(options)}), where="test"), SEEDS)
-    assert config.backend.dialect is not None
-    return config, prompts_of(config, None)
+    return told_of(build(RunConfig, merge(tree, {"recipe": json.loads(options)}), where="test"), SEEDS)
+
+
+def told_of(config: RunConfig, seeds: Sequence[Seed], prompts: Path | None = None) -> Told:
+    """What a run is told that has these seeds."""
+    chain = Chain.of(config)
+    taken = chain.take(seeds, "tasks.json")
+    config = resolve(config, chain, taken)
+    told = Told(config, chain, taken, prompts_of(config, chain, prompts))
+    chain.open(told.prompts, config)
+    return told
 
 
 def evolution(
@@ -102,17 +132,15 @@ def evolution(
     seeds = [
         task if isinstance(task, Seed) else Seed(id=f"s{i}", instruction=task) for i, task in enumerate(tasks, start=1)
     ]
-    seeds = list(evol_instruct.take(evol_instruct.Options(), seeds, Path("tasks.json")))
     backend = {"kind": "openai", "dialect": dialect, "structured": structured}
     tree = {"recipe": {"name": "evol-instruct", **options}, "backend": backend, "filters": filters or {}, "seed": seed}
-    config = resolve(build(RunConfig, tree, where="test"), seeds)
-    return RunState(config, seeds, prompts_of(config, prompts), target=None)
+    return RunState(told_of(build(RunConfig, tree, where="test"), seeds, prompts), target=None)
 
 
 def settled(state: RunState, job: Job, *answers: str | tuple[str, str] | Refused) -> tuple[Outcome, list[Job], Answers]:
     """What becomes of a job that makes one draft, what follows from it, and what was asked: all answers are used."""
     ask = Answers(*answers)
-    [outcome], follow_ups = state.settle(job, play(state.recipe.perform(job, ask)))
+    [outcome], follow_ups = state.settle(job, play(state.perform(job, ask)))
     assert len(ask.asked) == len(answers)
     return outcome, follow_ups, ask
 
@@ -133,17 +161,17 @@ def play(coroutine: Any) -> Any:
     raise AssertionError("it waited for something")
 
 
-def first(state: RunState, generate: Answers) -> tuple[list[Outcome], list[Job]]:
+def first(state: RunState, ask: Answers) -> tuple[list[Outcome], list[Job]]:
     """Plan, perform and settle the next job of the pool."""
     job = state.plan()
     assert job is not None
-    return state.settle(job, play(state.recipe.perform(job, generate)))
+    return state.settle(job, play(state.perform(job, ask)))
 
 
-def instances(state: RunState, instruction: str, generate: Answers) -> Outcome:
+def instances(state: RunState, instruction: str, ask: Answers) -> Outcome:
     """Perform and settle the job of a kept instruction (Self-Instruct)."""
     job = Job(state.jobs + 1, "instances", {"instruction": instruction}, "1.1")
-    [outcome], _ = state.settle(job, play(state.recipe.perform(job, generate)))
+    [outcome], _ = state.settle(job, play(state.perform(job, ask)))
     return outcome
 
 

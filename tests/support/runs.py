@@ -19,18 +19,19 @@ from typing import Any, Self
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.dataset.files import export
 from selfinstruct.inputs.config import RunConfig, Tree, build, dump, merge
-from selfinstruct.recipes import task_stage
-from selfinstruct.recipes.configured import stored_config
+from selfinstruct.recipes.configured import stored
 from selfinstruct.records import Completion, Request
-from selfinstruct.run.engine import Engine
+from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Ended, Event
 from selfinstruct.run.folder import begin
 from selfinstruct.run.state import RunState
-from selfinstruct.run.told import read
+from selfinstruct.run.told import Told, read
 from selfinstruct.run.verify import Verifier
 from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.migrations import TALLIES
+from selfinstruct.store.schema import TALLIES
+from selfinstruct.tools.base import Sandbox, Toolbox
+from tests.support.sql import count
 
 WORDS = [
     "river", "stone", "cloud", "apple", "train", "piano", "garden", "winter", "coffee", "letter", "bridge", "doctor",
@@ -156,13 +157,16 @@ class Run:
         self.folder.mkdir(parents=True)
         backend = {"kind": "scripted", "script": "unused", "concurrency": concurrency, "attempts": attempts}
         tree = merge({"n": 6, "seeds": str(written_seeds(folder)), "backend": backend}, settings)
-        begin(self.folder, read(build(RunConfig, tree, where="test")), "m", "j" if "judge" in settings else "").close()
+        models = {"writer": "m"} | ({"judge": "j"} if "judge" in settings else {})
+        begin(self.folder, read(build(RunConfig, tree, where="test")), models).close()
 
     def drive(
         self,
         model: Model | None = None,
         *,
         judge: Model | None = None,
+        sandbox: Sandbox | None = None,
+        toolbox: Toolbox | None = None,
         cut_after: int | None = None,
         stop_after: int | None = None,
         killed_after: int | None = None,
@@ -175,6 +179,7 @@ class Run:
 
         Args:
             judge: the backend of a judge of its own.
+            sandbox, toolbox: who answers programs and calls.
             cut_after: leave its event loop after so many events.
             stop_after: tell it to stop then.
             killed_after: die after so many commits to the ledger.
@@ -184,13 +189,15 @@ class Run:
         """
         self.events: list[Event] = []
         with Mortal.open(self.folder, write=True) as ledger:
-            config = build(RunConfig, merge(dump(stored_config(ledger)), changes), where="test")
+            told = Told.stored(ledger)
+            config = build(RunConfig, merge(dump(told.config), changes), where="test")
             ledger.reconfigure(json.dumps(dump(config)), config.n)
             jobs = ledger.retry() if again else None
             ledger.life = killed_after
-            self.state = RunState.load(ledger, config)
-            backend = model or Model()
-            engine = Engine(self.state, ledger, backend, model="m", judge=judge, grace=grace, again=jobs)
+            self.state = RunState.load(ledger, told._replace(config=config))
+            models = {"writer": model or Model()} | ({"judge": judge} if judge else {})
+            world = World(models, sandbox, toolbox)
+            engine = Engine(self.state, ledger, world, grace=grace, again=jobs)
             try:
                 asyncio.run(self._drive(engine, ledger, seen, cut_after, stop_after))
             except (Killed, asyncio.CancelledError):
@@ -245,16 +252,16 @@ class Run:
 
     def count(self, table: str, where: str = "1") -> int:
         with Ledger.open(self.folder) as ledger:
-            return ledger.count(table, where)
+            return count(ledger, table, where)
 
     @property
     def kept(self) -> int:
         """Tasks."""
         with Ledger.open(self.folder) as ledger:
-            return ledger.count("drafts", f"kept AND stage = '{self._task_stage(ledger)}'")
+            return count(ledger, "drafts", f"kept AND stage = '{self._task_stage(ledger)}'")
 
     def _task_stage(self, ledger: Ledger) -> str:
-        return task_stage(stored_config(ledger).recipe.name)
+        return stored(ledger).task_stage
 
     def change(self, sql: str, *values: Any) -> None:
         """Meddle with the ledger."""
@@ -278,7 +285,7 @@ class Run:
 def counts_add_up(ledger: Ledger) -> None:
     """Drafts are samples and drops with a reason; every job that ended has a draft, or the fault that ended it."""
     assert list(ledger.miscounted()) == []
-    drafts, samples = ledger.count("drafts"), ledger.count("kept")
+    drafts, samples = ledger.count("drafts"), count(ledger, "kept")
     reasons = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
     assert drafts == samples + reasons.total()
     assert not ledger.query(

@@ -26,7 +26,7 @@ from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.local.vllm import LOG, PYTHON
 from selfinstruct.errors import EndpointError, Refused
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Turn, Request, Sampling
+from selfinstruct.records import Request, Sampling, Turn
 from selfinstruct.store.ledger import Ledger
 from tests.vllm import install
 

@@ -221,18 +221,23 @@ class Fleet:
         backend: Backend,
         config: BackendConfig,
         *,
+        around: Callable[[Backend], Backend] = lambda one: one,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> Self:
-        """The servers behind a backend, each under its share of what the configuration allows."""
+        """The servers behind a backend, each under its share of what the configuration allows.
+
+        Args:
+            around: what is put around each of them, such as a meter.
+        """
         backends = backend.endpoints if isinstance(backend, Several) else (backend,)
         rng, share = rng or random.Random(), len(backends)
         most, steady = widest(config)
         rpm, tpm = (cap and cap / share for cap in (config.rpm, config.tpm))
         flows = [
             Flow(
-                one,
+                around(one),
                 Width(max(1, most // share), config.concurrency or START, steady=steady),
                 Pace(rpm, tpm),
                 Circuit(rng),

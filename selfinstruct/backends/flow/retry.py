@@ -8,7 +8,7 @@ all others of the run (`fleet`). Everything else is not worth asking again and p
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -19,18 +19,9 @@ from selfinstruct.records import Completion, Request
 
 OnFault = Callable[[Fault, int], None]
 """Is told every fault and the attempt (from 1) that met it."""
-Complete = Callable[[Request], Awaitable[Completion]]
-"""A server, as one attempt asks it (`Backend.complete`)."""
-Send = Callable[[Complete, Request], Awaitable[Completion]]
-"""Asks a server, once it is time to; may have its reasons not to."""
 
 
-async def plainly(complete: Complete, request: Request) -> Completion:
-    """A `Send` that just asks."""
-    return await complete(request)
-
-
-async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFault, send: Send = plainly) -> Completion:
+async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFault) -> Completion:
     """Ask until there is an answer, or until there is no point in asking again.
 
     Args:
@@ -38,7 +29,6 @@ async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFaul
         request: what.
         attempts: how often at most; being told to wait is not counted.
         on_fault: is told every fault, also the last.
-        send: makes one attempt.
 
     Raises:
         Transient: the fault of the last attempt; `RateLimited` when no server is left that will ever answer.
@@ -47,7 +37,7 @@ async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFaul
     """
     attempt = 1
     try:
-        return await _attempt(fleet, request, send, lambda fault: on_fault(fault, attempt))
+        return await _attempt(fleet, request, lambda fault: on_fault(fault, attempt))
     except Transient as fault:
         if attempts == 1 or isinstance(fault, RateLimited):
             raise
@@ -56,7 +46,7 @@ async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFaul
     async def again() -> Completion:
         nonlocal attempt
         attempt += 1
-        return await _attempt(fleet, request, send, lambda fault: on_fault(fault, attempt))
+        return await _attempt(fleet, request, lambda fault: on_fault(fault, attempt))
 
     retrying = AsyncRetrying(
         stop=stop_after_attempt(attempts - 1),
@@ -70,12 +60,12 @@ async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFaul
     return await retrying(again)
 
 
-async def _attempt(fleet: Fleet, request: Request, send: Send, report: Callable[[Fault], None]) -> Completion:
+async def _attempt(fleet: Fleet, request: Request, report: Callable[[Fault], None]) -> Completion:
     """One attempt, however often it is told to wait."""
     while True:
         turn = await fleet.turn(request)
         try:
-            answer = await send(turn.complete, request)
+            answer = await turn.complete(request)
         except Fault as fault:
             turn.failed(fault)
             report(fault)

@@ -18,11 +18,10 @@ from selfinstruct.dataset.report.words import first_words, is_english, verb_and_
 from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import Prices, cost, prices_of
-from selfinstruct.recipes import module_of, task_stage
-from selfinstruct.recipes.configured import stored_config
-from selfinstruct.records import WRITER, Sample
+from selfinstruct.recipes.configured import stored
+from selfinstruct.records import Sample
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import Fates, Spend, Summary, decisions, lasted, models, summary
+from selfinstruct.store.readings import Fates, Spend, Summary, decisions, lasted, summary
 from selfinstruct.text.words import TOKENIZERS, unicode_tokens
 
 Figures = dict[str, Any]
@@ -41,13 +40,13 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512
 
 def figures(ledger: Ledger, name: str) -> Figures:
     """All figures of a run that the page calls by this name, ready for JSON."""
-    config = stored_config(ledger)
-    stage = task_stage(config.recipe.name)
-    kept = list(ledger.joined(stage))
+    config, chain = stored(ledger)
+    stage = chain.task_stage
+    kept = list(ledger.joined([stage]))
     instructions = [sample.instruction for sample in kept]
     seeds = [seed.instruction for seed in ledger.seeds()]
     tokenizer = str(config.filters.get("rouge", {}).get("tokenizer", "rouge"))
-    told, named = summary(ledger), models(ledger)
+    told = summary(ledger)
     return {
         **_begun(ledger, name, config),
         "stage": stage,
@@ -61,16 +60,16 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "acceptance": _acceptance(ledger),
         "drops": [drop._asdict() for drop in told.drops],
         "instance_drops": told.instance_drops,
-        "facets": by_facet(ledger, module_of(config.recipe.name).STAGES),
+        "facets": Fates(ledger, chain.lines).told(),
         "reviews": told.reviews,
-        **_spent(told, prices_of(config, named.get(WRITER, ""), named.get("judge"))),
+        **_spent(told, prices_of(config, ledger.models())),
     }
 
 
 def _begun(ledger: Ledger, name: str, config: RunConfig) -> Figures:
     """What the run is."""
     began, ended = lasted(ledger)
-    model = models(ledger).get(WRITER, "")
+    model = ", ".join(ledger.models().values())
     return {"name": name, "recipe": config.recipe.name, "model": model, "began": began, "ended": ended}
 
 
@@ -169,15 +168,6 @@ def _acceptance(ledger: Ledger) -> list[Figures]:
         for stage, buckets in found.items()
         if not all(kept for bucket in buckets.values() for kept in bucket)
     ]  # fmt: skip
-
-
-def by_facet(ledger: Ledger, stages: Sequence[str]) -> Figures:
-    """By facet, a row for each value: what became of the lines of work that have it.
-
-    Args:
-        stages: those of the recipe, in order.
-    """
-    return {name: [row._asdict() for row in rows] for name, rows in Fates(ledger, stages).facets().items()}
 
 
 # -- what it cost -----------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from selfinstruct.dataset.report.figures import BINS, BUCKETS, Figures, figures
 from selfinstruct.dataset.report.rows import Packed, pack
-from selfinstruct.inputs.prices import told as money
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.text.display import bill
 from selfinstruct.text.words import storable
 
 ROOM = 4_250_000
@@ -46,7 +46,7 @@ TILES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("different verb–noun pairs", lambda run: _number(run["verbs"]["distinct"]) if run["verbs"]["english"] else "–"),
     ("median ROUGE-L to the nearest seed", lambda run: f"{run['similarity']['seed']['median']:.2f}"),
     ("tokens answered for each task", lambda run: _number(round(run["spent"]["completion"] / max(1, run["kept"])))),
-    ("cost", lambda run: money(run["spent"]["cost"])),
+    ("cost", lambda run: bill(run["spent"]["cost"])),
 )
 """What stands large at the top, with what it says of a run."""
 
@@ -116,7 +116,7 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": _number, "percent": _percent, "money": money, "day": _day}
+    environment.filters |= {"number": _number, "percent": _percent, "money": bill, "day": _day}
     environment.globals["reasons_of"] = _reasons
     environment.globals["counts_of"] = lambda *path: lambda run: run[path[0]][path[1]]["counts"]
     return environment.from_string(_asset("page.html"))

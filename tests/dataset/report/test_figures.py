@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from selfinstruct.dataset.report import figures as module
-from selfinstruct.dataset.report.figures import by_facet, figures, similarity, verbs
+from selfinstruct.dataset.report.figures import figures, similarity, verbs
 from selfinstruct.records import Draft, Instance, Reason, Verdict
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.readings import Fates
 from tests.support.made import Maker, making
 from tests.support.runs import Model, Run, evolving
 from tests.support.sql import count
@@ -127,7 +128,7 @@ def evolve(maker: Maker) -> None:
 def test_each_evolution_is_counted_once_by_round_and_operator(tmp_path: Path) -> None:
     with making(tmp_path) as maker:
         evolve(maker)
-        found = by_facet(maker.ledger, STAGES)
+        found = Fates(maker.ledger, [STAGES]).told()
     counted = ("value", "kept", "dropped", "undecided", "reasons")
     assert {name: [tuple(row[key] for key in counted) for row in rows] for name, rows in found.items()} == {
         "round": [("1", 1, 0, 0, {}), ("2", 0, 2, 0, {"refusal": 2}), ("3", 0, 0, 1, {})],

@@ -5,28 +5,31 @@ All of it goes to standard error but the JSON; standard output is for results.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
-from selfinstruct.cli.evolve import RECIPE as EVOLUTION
-from selfinstruct.cli.survivors import Survivors, told_rounds
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel as Frame
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from selfinstruct.cli import budgets, facets
+from selfinstruct.cli.terminal import say
 from selfinstruct.inputs.config import RunConfig
-from selfinstruct.inputs.prices import cost, prices_of, told
-from selfinstruct.run.budget import Cap, standings
+from selfinstruct.inputs.prices import cost, prices_of
+from selfinstruct.records import WRITER, Answer, Completion, Execution
+from selfinstruct.run.budget import standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Answered, Ended, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import summary
+from selfinstruct.store.readings import Fates, summary
 from selfinstruct.text.display import duration, json_line, one_line
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 RECENT = 60.0
 """Seconds over which rates are taken."""
@@ -56,8 +59,6 @@ def open_watcher(folder: Path, config: RunConfig, *, as_json: bool, quiet: bool)
         return JsonLines()
     if quiet:
         return Quiet()
-    from rich.console import Console
-
     console = Console(stderr=True)
     return (
         Panel(folder, config, console)
@@ -110,9 +111,7 @@ def _plain(event: Event) -> dict[str, Any]:
         return event._asdict()
     fields: dict[str, Any] = {"job": event.job.number, "stage": event.job.stage}
     if isinstance(event, Answered):
-        answer = event.completion
-        fields |= {"seconds": round(event.seconds, 3), "finish_reason": answer.finish_reason}
-        fields |= {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+        fields |= {"seconds": round(event.seconds, 3), "from": event.door, **_answer(event.answer)}
     elif isinstance(event, Faulted):
         fields |= {"kind": event.fault.kind, "message": str(event.fault), "attempt": event.attempt}
     elif isinstance(event, Failed):
@@ -130,6 +129,13 @@ def _plain(event: Event) -> dict[str, Any]:
     return fields
 
 
+def _answer(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Completion):
+        return {"finish_reason": answer.finish_reason, "prompt_tokens": answer.prompt_tokens,
+                "completion_tokens": answer.completion_tokens}  # fmt: skip
+    return {"status": answer.status} if isinstance(answer, Execution) else {"failed": answer.failed}
+
+
 class Progress:
     """Counts of a run so far, and rates of late."""
 
@@ -144,24 +150,28 @@ class Progress:
         self.prompt_tokens, self.completion_tokens = told.prompt_tokens, told.completion_tokens
         self.failed = sum(told.failed.values())
         self.faults: Counter[str] = Counter()
-        self.survivors = Survivors(ledger) if self.state.config.recipe.name == EVOLUTION else None
-        self.model = ledger.fact("model") or ""
-        self.prices = prices_of(self.state.config, self.model, ledger.fact("judge"))
+        self.fates = Fates(ledger, self.state.chain.lines)
+        self.models = ledger.models()
+        self.prices = prices_of(self.state.config, self.models)
         self.began = time.monotonic()
         self._before = self.goal[0]
         self._tokens: deque[tuple[float, int]] = deque()
         self.latest = ""
 
+    @property
+    def model(self) -> str:
+        """The model that writes, and those of other roles with their names."""
+        return ", ".join(f"{model}" if door == WRITER else f"{door} {model}" for door, model in self.models.items())
+
     def see(self, event: Event) -> None:
         """Count an event."""
-        if isinstance(event, Answered):
-            self.prompt_tokens += event.completion.prompt_tokens
-            self.completion_tokens += event.completion.completion_tokens
-            self._tokens.append((time.monotonic(), event.completion.completion_tokens))
+        if isinstance(event, Answered) and isinstance(event.answer, Completion):
+            self.prompt_tokens += event.answer.prompt_tokens
+            self.completion_tokens += event.answer.completion_tokens
+            self._tokens.append((time.monotonic(), event.answer.completion_tokens))
         elif isinstance(event, Settled):
             for outcome in event.outcomes:
-                if self.survivors is not None:
-                    self.survivors.see(outcome)
+                self.fates.see(outcome)
                 if outcome.sample is None:
                     self.drops[outcome.verdicts[-1].reason] += 1
                 else:
@@ -201,7 +211,7 @@ class Progress:
         done, whole = self.goal
         if self.state.target is not None:
             return f"{done} of {whole} tasks kept"
-        return f"{done} of {whole} {self.state.recipe.stages[0]} jobs done, {self.state.tasks} tasks kept"
+        return f"{done} of {whole} {self.state.chain.stages[0].name} jobs done, {self.state.tasks} tasks kept"
 
     @property
     def cost(self) -> float | None:
@@ -211,19 +221,15 @@ class Progress:
     @property
     def forecast(self) -> str:
         """What it cost so far, and will in all as it went so far; for a person."""
-        spent, whole = told(self.cost), self._in_all(self.cost or 0.0)
-        return spent if whole is None else f"{spent}, about {told(whole)} in all"
+        return budgets.cost_forecast(self.cost, self._in_all(self.cost or 0.0))
 
     @property
     def budget(self) -> list[str]:
         """How each budget stands, and what the whole run would take of it; for a person."""
-        purse, lines = self.engine.purse, []
-        of = standings(self.state.config.budget, purse.spent, self.prices, purse.seconds)
-        for what, (spent, limit) in of.items():
-            whole = self._in_all(spent)
-            more = "" if whole is None else f", about {Cap(what, limit).told(whole)} in all"
-            lines.append(Cap(what, limit).standing(spent) + more)
-        return lines
+        purse = self.engine.purse
+        return budgets.forecasts(
+            standings(self.state.config.budget, purse.spent, self.prices, purse.seconds), self._in_all
+        )
 
     def _in_all(self, spent: float) -> float | None:
         """What the whole run will take, by what was spent on what is done; None once it is done, and while that is
@@ -242,7 +248,7 @@ class Plain(Quiet):
 
     def note(self, line: str) -> None:
         """The line."""
-        print(one_line(line), file=sys.stderr, flush=True)
+        say(line)
 
     def start(self, engine: Engine, ledger: Ledger) -> None:
         """Begin to count."""
@@ -286,9 +292,7 @@ class Plain(Quiet):
 class Panel(Quiet):
     """A live panel on a terminal."""
 
-    def __init__(self, folder: Path, config: RunConfig, console: Any) -> None:
-        from rich.live import Live
-
+    def __init__(self, folder: Path, config: RunConfig, console: Console) -> None:
         self._folder = folder
         self._config = config
         self._console = console
@@ -322,19 +326,12 @@ class Panel(Quiet):
             self._live.stop()
 
     def _render(self) -> RenderableType:
-        from rich.console import Group
-        from rich.panel import Panel as Frame
-        from rich.text import Text
-
         notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
         body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
         title = f"[bold]selfinstruct[/] {self._config.recipe.name} · {self._folder}"
         return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._console.width))
 
     def _bar(self) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
         p = self._progress
         assert p is not None
         row = Table.grid(padding=(0, 1), expand=True)
@@ -347,9 +344,6 @@ class Panel(Quiet):
         return row
 
     def _facts(self) -> RenderableType:
-        from rich.table import Table
-        from rich.text import Text
-
         p = self._progress
         assert p is not None
         grid = Table.grid(padding=(0, 2), expand=True)
@@ -357,10 +351,10 @@ class Panel(Quiet):
         grid.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
         grid.add_row("model", f"{p.model} ({self._config.backend.kind})")
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
-        stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in p.state.recipe.stages)
+        stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in (one.name for one in p.state.chain.stages))
         grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
-        if p.survivors is not None:
-            grid.add_row("rounds", told_rounds(p.survivors.rounds()) or "…")
+        for name, rows in p.fates.told().items():
+            grid.add_row(one_line(name), facets.line(rows))
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))
@@ -373,16 +367,3 @@ class Panel(Quiet):
             grid.add_row("budget", " · ".join(p.budget))
         grid.add_row("latest", Text(p.latest or "…", overflow="ellipsis", no_wrap=True))
         return grid
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere; the function handed out takes how much is done, and of how much."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
