@@ -54,9 +54,11 @@ def names() -> list[tuple[str, str]]:
     """Every name with the page that must have it."""
     found = [("recipes", f"`{name}`") for name in recipes.names()]
     for recipe in recipes.names():
-        module = recipes.module_of(recipe)
-        found += [("recipes", f"| `{name}` |") for name in (*module.STAGES, *module.Switches.model_fields)]
-        found += [("config", f"| `{name}`") for name in (*module.Options.model_fields, *module.Switches.model_fields)
+        found_recipe = recipes.find(recipe)
+        stages, options = (stage.name for stage in found_recipe.stages), found_recipe.Options
+        switches = type(options().switches).model_fields
+        found += [("recipes", f"| `{name}` |") for name in (*stages, *switches)]
+        found += [("config", f"| `{name}`") for name in (*options.model_fields, *switches)
                   if name != "switches"]  # fmt: skip
     for name in filters.names():
         found += [("filters", f"`{name}`")]

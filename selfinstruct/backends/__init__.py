@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from selfinstruct.backends.base import Backend, Notice, Opener
+from selfinstruct.backends.base import Backend, Opener
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig, unknown_name
-from selfinstruct.inputs.plugins import Registry
+from selfinstruct.inputs.plugins import Notice, Registry
 
 __all__ = ["Backend", "Notice", "Opener", "check_kind", "kinds", "open_backend"]
 

@@ -6,16 +6,14 @@ that a backend has only its server to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Completion, Request
-
-Notice = Callable[[str], None]
-"""Takes one line for the person: what is being waited for, or what had to be done differently."""
 
 
 class Backend(Protocol):

@@ -127,6 +127,58 @@ class RecipeConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class SandboxConfig(BaseModel):
+    """Where programs run, by the kind of sandbox; every other key of the table is an option of that kind."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    kind: str
+    """`scripted`, or the name of one that another package adds."""
+    script: str | None = None
+    """File of executions for `scripted`."""
+    slots: Annotated[int, Field(ge=1)] | None = None
+    """Programs that run at once; None lets the sandbox say."""
+
+    @property
+    def options(self) -> Tree:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _script_and_kind(self) -> SandboxConfig:
+        return _with_script(self)
+
+
+class ToolsConfig(BaseModel):
+    """Which tools may be called, by the kind of toolbox; every other key of the table is an option of that kind."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    kind: str
+    """`scripted`, or the name of one that another package adds."""
+    script: str | None = None
+    """File of results for `scripted`."""
+    slots: Annotated[int, Field(ge=1)] | None = None
+    """Calls that are made at once; None lets the toolbox say."""
+
+    @property
+    def options(self) -> Tree:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _script_and_kind(self) -> ToolsConfig:
+        return _with_script(self)
+
+
+WithScript = TypeVar("WithScript", SandboxConfig, ToolsConfig)
+
+
+def _with_script(config: WithScript) -> WithScript:
+    """The same, where a script is named if and only if one is played."""
+    if (config.kind == "scripted") != bool(config.script):
+        raise ValueError("kind `scripted` and `script`, a file of answers, go together: name both or neither")
+    return config
+
+
 class ExportConfig(Section):
     """How what is kept is written."""
 

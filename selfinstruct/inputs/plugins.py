@@ -6,12 +6,16 @@ known ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from selfinstruct.inputs.config import unknown_name
+
+Notice = Callable[[str], None]
+"""Takes one line for the person: what is being waited for, or what had to be done differently. What is opened by its
+name is handed one."""
 
 
 class Registry(NamedTuple):

@@ -59,8 +59,6 @@ CREATE TABLE jobs (
     error TEXT
 );
 
-CREATE INDEX jobs_counted ON jobs (stage, origin, state);
-
 CREATE INDEX jobs_planned ON jobs (state) WHERE state = 'planned';
 
 CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed';
@@ -206,6 +204,14 @@ CREATE TABLE meter (
 
 -- Counts of what the other tables hold, kept by triggers in the transaction that changes those; the views `counted_…`
 -- count anew, and `verify` compares.
+-- Settled jobs. after: the stage of the job whose settlement planned them; '' when planned from the pool.
+CREATE TABLE tally_jobs (
+    stage TEXT NOT NULL,
+    after TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (stage, after)
+);
+
 -- Drafts. filter, reason: of the drop, '' where kept; facets: as in `drafts`.
 CREATE TABLE tally_drafts (
     stage TEXT NOT NULL,
@@ -236,6 +242,9 @@ CREATE TABLE tally_answers (
     seconds REAL NOT NULL,
     PRIMARY KEY (stage, role, model)
 );
+
+CREATE VIEW counted_jobs AS
+SELECT stage, origin AS after, count(*) AS jobs FROM jobs WHERE state = 'settled' GROUP BY 1, 2 ORDER BY min(number);
 
 CREATE VIEW counted_drafts AS
 SELECT d.stage, d.kept, coalesce(v.filter, '') AS filter, coalesce(v.reason, '') AS reason, d.facets,
@@ -271,7 +280,14 @@ FROM tally_answers WHERE answers > 0;
 
 -- Jobs by stage, by the stage of the job whose settlement planned them ('' when planned from the pool), and by state.
 CREATE VIEW job_counts AS
-SELECT stage, origin AS after, state, count(*) AS jobs FROM jobs GROUP BY stage, origin, state;
+SELECT stage, after, 'settled' AS state, jobs FROM tally_jobs
+UNION ALL SELECT stage, origin, 'planned', count(*) FROM jobs WHERE state = 'planned' GROUP BY 1, 2
+UNION ALL SELECT stage, origin, 'failed', count(*) FROM jobs WHERE state = 'failed' GROUP BY 1, 2;
+
+CREATE TRIGGER jobs_settled AFTER UPDATE OF state ON jobs WHEN NEW.state = 'settled' BEGIN
+    INSERT INTO tally_jobs VALUES (NEW.stage, NEW.origin, 1)
+    ON CONFLICT (stage, after) DO UPDATE SET jobs = jobs + 1;
+END;
 
 CREATE TRIGGER drafts_kept AFTER INSERT ON drafts WHEN NEW.kept BEGIN
     INSERT INTO tally_drafts VALUES (NEW.stage, NEW.kept, '', '', NEW.facets, 1)
@@ -312,7 +328,7 @@ CREATE TRIGGER answers_forgotten AFTER DELETE ON answers BEGIN
 END
 """
 
-TALLIES = ("drafts", "instances", "answers")
+TALLIES = ("jobs", "drafts", "instances", "answers")
 """Each is a table `tally_…` that triggers keep, and a view `counted_…` that counts anew; a rowid tells which group was
 met first."""
 STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (m005_ledger,)

@@ -16,6 +16,7 @@ from selfinstruct.backends.openai.headers import retry_after
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.backends.openai.wire import MOST_TOKENS, completion_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, SelfInstructError, Transient
+from selfinstruct.records import Completion
 
 HERE = Server("http://host/v1", "MY_KEY", "sk-secret")
 KEYLESS = Server("http://host/v1", "MY_KEY")
@@ -201,7 +202,8 @@ def test_a_date_to_wait_for_goes_by_our_clock_where_the_server_does_not_tell_its
 
 
 NAMES = ("choices", "message", "content", "text", "type", "finish_reason", "usage", "prompt_tokens", "model", "error",
-         "prompt_tokens_details", "cached_tokens", "completion_tokens", "detail", "code", "loc", "msg")  # fmt: skip
+         "prompt_tokens_details", "cached_tokens", "completion_tokens", "detail", "code", "loc", "msg", "reasoning",
+         "thinking", "tool_calls", "function", "name", "arguments", "logprob", "tokens", "top_logprobs")  # fmt: skip
 
 
 def json_values() -> st.SearchStrategy[Any]:
@@ -220,7 +222,8 @@ def either_way(status: int, content: bytes) -> None:
         answer = completion_of(payload_of(status, {}, content, HERE), HERE)
     except SelfInstructError:
         return
-    for tokens in (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens):
+    assert Completion(**json.loads(answer.model_dump_json())) == answer
+    for tokens in (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens, answer.reasoning_tokens):
         assert 0 <= tokens <= MOST_TOKENS
 
 
@@ -231,14 +234,23 @@ def test_whatever_json_a_server_answers_with_is_an_answer_or_a_fault(payload: An
 
 
 @given(
-    place=st.sampled_from(["usage", "model", "choice", "message", "content", "reason", "tokens"]), value=json_values()
-)
+    place=st.sampled_from([
+        "usage", "model", "choice", "message", "content", "reason", "tokens", "reasoning", "calls", "call", "function",
+        "arguments", "logprobs", "logprob",
+    ]),
+    value=json_values(),
+)  # fmt: skip
+@example(place="logprob", value=10**400)
 @example(place="content", value=[{"type": "text"}])
 @example(place="tokens", value=-5)
 def test_a_good_answer_with_anything_in_any_of_its_places_is_an_answer_or_a_fault(place: str, value: Any) -> None:
     put = {place: value}
-    message = put.get("message", {"content": put.get("content", "fine")})
-    choice = put.get("choice", {"message": message, "finish_reason": put.get("reason", "stop")})
+    function = put.get("function", {"name": "look", "arguments": put.get("arguments", "{}")})
+    calls = put.get("calls", [put.get("call", {"id": "1", "function": function})])
+    said = {"content": put.get("content", "fine"), "reasoning": put.get("reasoning"), "tool_calls": calls}
+    logprobs = put.get("logprobs", {"content": [{"token": "fine", "logprob": put.get("logprob", -1)}]})
+    told = {"message": put.get("message", said), "finish_reason": put.get("reason", "stop"), "logprobs": logprobs}
+    choice = put.get("choice", told)
     usage = put.get("usage", {"prompt_tokens": put.get("tokens", 3), "completion_tokens": put.get("tokens", 3)})
     payload = {"choices": [choice], "usage": usage, "model": put.get("model", "m")}
     either_way(200, json.dumps(payload).encode())

@@ -11,7 +11,7 @@ from selfinstruct.backends import open_backend
 from selfinstruct.backends.scripted import ScriptedBackend
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
-from selfinstruct.records import Completion, Request, Turn
+from selfinstruct.records import Call, Completion, Request, TokenLogprob, Turn
 
 
 def question(prompt: str) -> Request:
@@ -47,6 +47,25 @@ async def test_a_function_may_be_async_and_may_return_a_whole_completion() -> No
 async def test_an_exception_that_a_function_returns_is_raised() -> None:
     with pytest.raises(Transient, match="broken"):
         await ScriptedBackend(lambda request: Transient("timeout", "broken")).complete(question("?"))
+
+
+async def test_a_script_can_think_and_call(tmp_path: Path) -> None:
+    """A line of a script may hold thoughts, calls and log-probabilities, as an answer of a server does."""
+    call = {"tool": "weather", "arguments": {"city": "Graz"}}
+    line = {"text": "Yes", "reasoning": "Two words.", "calls": [call], "logprobs": [{"token": "Yes", "logprob": -0.5}]}
+    config = BackendConfig(kind="scripted", script=str(script(tmp_path, json.dumps([line]))))
+    async with open_backend(config, notice=print) as backend:
+        assert await backend.complete(question("?")) == Completion(
+            text="Yes",
+            model="m",
+            prompt_tokens=1,
+            completion_tokens=3,
+            reasoning_tokens=2,
+            reasoning="Two words.",
+            reasoning_from="reasoning",
+            calls=(Call(tool="weather", arguments={"city": "Graz"}),),
+            logprobs=(TokenLogprob(token="Yes", logprob=-0.5),),
+        )
 
 
 async def test_a_list_is_answered_in_order_and_then_stops_the_run(tmp_path: Path) -> None:

@@ -7,16 +7,13 @@ renamed or removed. Where there are very many, every so-manieth.
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from selfinstruct.store.migrations import MIGRATIONS
 
-from selfinstruct.store.ledger import NAME, Ledger
+from selfinstruct.store.ledger import Ledger
 from tests.crash.forks import Forked, deaths, dies_at, performed
-from tests.crash.killing import Killing, answers, files, is_whole, settled
+from tests.crash.killing import Killing, answers, files, is_whole
 from tests.support.processes import Command, model_server, until
 from tests.support.runs import differences
 from tests.support.server import ModelServer, error
@@ -127,40 +124,3 @@ def test_a_judgement_that_dies_at_any_instant_leaves_the_run_as_it_was_and_no_co
             shutil.rmtree(copy)
     assert differences(copy) == []
     assert [path.name for path in tmp_path.glob(".copy*")] == []
-
-
-def aged(run: Path, schema: int) -> None:
-    """Make the ledger of a run what a version of that schema would have left."""
-    path, old = run / NAME, run / "old"
-    with closing(sqlite3.connect(old, isolation_level=None)) as db:
-        for step in MIGRATIONS[:schema]:
-            step(db)
-        db.execute(f"PRAGMA user_version = {schema}")
-        db.execute("ATTACH ? AS now", (str(path),))
-        for (table,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
-            columns = ", ".join(name for _, name, *_ in db.execute(f"PRAGMA main.table_info({table})"))
-            db.execute(f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
-    old.replace(path)
-
-
-@pytest.mark.parametrize("schema", range(1, len(MIGRATIONS)))
-def test_an_old_ledger_whose_migration_dies_at_any_instant_is_old_or_new_and_loses_nothing(
-    tmp_path: Path, schema: int
-) -> None:
-    with model_server() as server:
-        run = finished(server, tmp_path, n=8)
-        before, asked = settled(run.run), len(server.requests)
-        aged(run.run, schema)
-        schemas = []
-        for _ in deaths(run.run, "retry", f"{run.run}/."):
-            with closing(sqlite3.connect(run.run / NAME)) as db:
-                assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-                assert db.execute("SELECT count(*) FROM answers").fetchone() == (asked,)
-                schemas.append(db.execute("PRAGMA user_version").fetchone()[0])
-        assert schemas == sorted(schemas)
-        assert set(schemas) == set(range(schema, len(MIGRATIONS) + 1))
-        assert settled(run.run) == before
-        run.arguments[-1] = "12"
-        performed(*run.arguments)
-        assert len(server.requests) == answers(run.run)
-    is_whole(run.run, 12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, build, judge_of
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, build, filled_role
 from selfinstruct.inputs.prices import Price, cost, price_of, prices_of
 from selfinstruct.records import Usage
 
@@ -80,17 +80,15 @@ def test_where_the_price_depends_on_the_time_of_day_the_dearest_is_taken() -> No
 
 def test_each_role_has_its_own_price() -> None:
     tree = {"backend": {"kind": "llamacpp"}, "judge": {"kind": "openai", "model": "gpt-4o-mini"}}
-    prices = prices_of(build(RunConfig, tree, where="test"), "m", "gpt-4o-mini")
+    prices = prices_of(build(RunConfig, tree, where="test"), {"writer": "m", "judge": "gpt-4o-mini"})
     used = {"writer": Usage(9, 10**6, 0, 10**6), "judge": Usage(1, 10**6, 0, 0)}
     assert cost(prices, used.items()) == pytest.approx(prices["judge"].prompt)  # type: ignore[arg-type, union-attr]
 
 
-def test_a_judge_of_another_model_does_not_take_over_the_writers_price() -> None:
+def test_a_filled_role_another_model_does_not_take_over_the_writers_price() -> None:
     told = {"price_in": 1.0, "price_out": 2.0, **OPENAI}
-    other = judge_of(build(RunConfig, {"backend": told, "judge": {"model": "gpt-4o"}}, where="test"))
-    same = judge_of(build(RunConfig, {"backend": told, "judge": {"extra": {"seed": 1}}}, where="test"))
-    assert other is not None
-    assert same is not None
+    [other] = filled_role(build(RunConfig, {"backend": told, "judge": {"model": "gpt-4o"}}, where="test"), "judge")
+    [same] = filled_role(build(RunConfig, {"backend": told, "judge": {"extra": {"seed": 1}}}, where="test"), "judge")
     assert (other.price_in, same.price_in) == (None, 1.0)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from selfinstruct.errors import PromptError, UserError
 from selfinstruct.inputs.config import Dialect
 from selfinstruct.inputs.prompts import Prompt, compile_texts, read_texts
-from selfinstruct.recipes import module_of
+from selfinstruct.recipes import find
 from selfinstruct.recipes.evol_instruct import CODE, GENERAL
 from selfinstruct.records import Rendered, Turn
 
@@ -39,13 +39,20 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 
+def compiled(path: Path) -> Prompt:
+    """A prompt that ships, by its path under `prompts/`."""
+    recipe, name = path.parts[0], "/".join(path.parts[1:]).partition(".")[0]
+    front = find(recipe)(find(recipe).Options()).front(name)
+    return Prompt((ROOT / "prompts" / path).read_text(encoding="utf-8"), where=str(path), front=front)
+
+
 def prompt_file(text: str, *variables: str) -> str:
     return f'+++\npurpose = "test"\nsource = "none"\nvariables = {list(variables)}\n+++\n{text}'
 
 
 def rendered(path: Path, **changes: Any) -> Rendered:
     """A shipped prompt with small fixed values."""
-    prompt = Prompt((ROOT / "prompts" / path).read_text(encoding="utf-8"), where=str(path))
+    prompt = compiled(path)
     values = {**VALUES, **({"demonstrations": TASKS} if path.parts[0] == "alpaca" else {}), **changes}
     return prompt.render(**{name: values[name] for name in prompt.front.variables})
 
@@ -82,7 +89,7 @@ def test_every_shipped_file_is_a_prompt_of_a_recipe() -> None:
             ("alpaca", {}),
             ("evol-instruct", {"operators": [*GENERAL, *CODE]}),
         )
-        for name in module_of(recipe).prompts(module_of(recipe).Options(**options))
+        for name in find(recipe)(find(recipe).Options(**options)).prompts()
         for dialect in DIALECTS
     }
     assert set(FILES) == expected
@@ -90,7 +97,7 @@ def test_every_shipped_file_is_a_prompt_of_a_recipe() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_shipped_prompt_says_what_it_is_for_and_where_its_method_comes_from(path: Path) -> None:
-    front = Prompt((ROOT / "prompts" / path).read_text(encoding="utf-8"), where=str(path)).front
+    front = compiled(path).front
     assert front.purpose.endswith(".")
     assert front.source.startswith(("Self-Instruct", "Stanford Alpaca", "Evol-Instruct", "WizardCoder"))
 

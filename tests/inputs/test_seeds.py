@@ -72,7 +72,10 @@ def outcome(read: Callable[[Path], Read], path: Path) -> Read | str:
 
 def test_the_published_schema_loads_unmodified(tmp_path: Path) -> None:
     seeds = load_seeds(written(tmp_path, PUBLISHED))
-    assert [seed.model_dump(exclude={"category"}, mode="json") for seed in seeds] == PUBLISHED
+    told = [seed.model_dump(exclude={"category", "family"}, mode="json") for seed in seeds]
+    assert [
+        {**row, "instances": [one.fields() for one in seed.instances]} for row, seed in zip(told, seeds, strict=True)
+    ] == (PUBLISHED)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_self_instruct_in_completions() -> None:
     assert sum(f". {text}\n" in prompt for text in POOL) == 3
     assert (follow_up.stage, follow_up.parent) == ("instances", "1.1")
 
-    [task], none = state.settle(follow_up, play(state.recipe.perform(follow_up, ask)))
+    [task], none = state.settle(follow_up, play(state.perform(follow_up, ask)))
     assert task.sample is not None
     assert none == []
     assert task.sample.parent == "1.1"
@@ -53,7 +53,7 @@ def test_self_instruct_in_chat() -> None:
     assert [turn.role for turn in ask.asked[0].prompt if isinstance(turn, Turn)] == ["system", "user"]
     assert ask.asked[0].sampling.stop == ()
 
-    [task], _ = state.settle(other, play(state.recipe.perform(other, ask)))
+    [task], _ = state.settle(other, play(state.perform(other, ask)))
     assert task.sample is not None
     assert [(i.input, i.output) for i in task.sample.instances] == [
         ("a flat boat", "It rises."), ("a raft", "It rises too."),
@@ -71,7 +71,7 @@ def test_self_instruct_in_structured_chat() -> None:
     state = state_of("self-instruct", dialect="chat", structured=True)
     outcomes, [job] = first(state, ask)
     assert reasons(outcomes) == ["passed", "too_short", "unparseable", "unparseable"]
-    [task], _ = state.settle(job, play(state.recipe.perform(job, ask)))
+    [task], _ = state.settle(job, play(state.perform(job, ask)))
     assert task.sample is not None
     assert [(i.input, i.output) for i in task.draft.instances] == [
         ("No wind.", "calm"), ("", "5"), ("", "odd"), ("x", ""),
@@ -176,7 +176,7 @@ def test_another_refusal_is_not_tried_with_fewer() -> None:
 def test_kept_instructions_are_shown_from_the_second_prompt_on() -> None:
     state = state_of("self-instruct", kept_demonstrations=2)
     first(state, Answers(" Plan a walk along three canals.\n10. Explain how locks lift a boat."))
-    state.settle(Job(state.jobs + 1, "instances", {}, "1.1"), [])
+    state.settle(Job(state.jobs + 1, "instances", {"instruction": "Say it."}, "1.1"), [])
     job = state.plan()
     assert job is not None
     assert sorted(job.shown)[:2] == ["1.1", "1.2"]

@@ -235,7 +235,8 @@ def test_what_fails_in_a_round_gives_way_to_its_parent(operator: str, way: str, 
         assert follow_ups == []
         return
     [after] = follow_ups
-    live = ("root", "member", "depth", "task", "from")
+    live = ("root", "member", "depth", "task")
+    assert after.shown == job.shown
     assert {key: after.payload[key] for key in live} == {key: before[key] for key in live}
     assert (after.stage, after.parent, after.payload["round"]) == ("evolve", job.parent, fails + 1)
     assert after.payload["steps"] == before["steps"][1:]
@@ -251,7 +252,7 @@ def test_a_family_evolves_once_a_round_whatever_becomes_of_it(data: st.DataObjec
     for number in range(1, rounds + 1):
         member, task = members[-1]
         assert job.stage == "evolve"
-        assert set(job.payload) == {"root", "member", "from", "depth", "task", "round", "steps"}
+        assert set(job.payload) == {"root", "member", "depth", "task", "round", "steps"}
         assert (job.payload["round"], job.payload["depth"]) == (number, len(members) - 1)
         assert (job.payload["member"], job.payload["task"]) == (member, task)
         assert job.parent == (None if member == "s1" else member)

@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.errors import Refused, SourceError, Transient
 from selfinstruct.inputs.config import RecipeConfig
-from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Completion, Request
 from selfinstruct.run.events import Settled
 from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
-from selfinstruct.run.told import source
+from selfinstruct.run.told import Told, source
 from selfinstruct.store.ledger import Ledger
 from tests.support.runs import Answer, Model, Run, differences, evolves, evolving, written_seeds
 
@@ -172,13 +171,13 @@ def test_the_counts_of_an_evolution_that_was_resumed_are_those_of_one_that_was_n
     with an_evolution() as run:
         run.drive(model(keeps, timing), cut_after=moment)
         with Ledger.open(run.folder) as ledger:
-            loaded = RunState.load(ledger, stored_config(ledger))
+            loaded = RunState.load(ledger, Told.stored(ledger))
         for name in ("tasks", "jobs", "barren", "spent", "extent", "first_stage_done", "complete", "count"):
             assert getattr(loaded, name) == getattr(run.state, name), name
         assert [sample.id for sample in loaded.pool.kept] == [sample.id for sample in run.state.pool.kept]
         assert loaded.pool.planned == run.state.pool.planned
-        for stage, tally in loaded.tallies.items():
-            assert vars(tally) == vars(run.state.tallies[stage])
+        for stage, tally in loaded.taper.tallies.items():
+            assert vars(tally) == vars(run.state.taper.tallies[stage])
 
 
 # -- how many

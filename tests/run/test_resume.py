@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct.recipes.configured import stored_config
 from selfinstruct.run.state import RunState
+from selfinstruct.run.told import Told
 from selfinstruct.store import ledger as ledger_module
 from selfinstruct.store.ledger import Ledger
 from tests.support.runs import Model, Run, answering
@@ -116,13 +116,13 @@ def test_the_counts_of_a_run_that_was_resumed_are_those_of_one_that_was_not(
     """The taper and `barren` go on from where they were."""
     run = Run(tmp_path_factory.mktemp("counted"), n=8).drive(Model(answering(keeps), timing=timing), cut_after=moment)
     with Ledger.open(run.folder) as ledger:
-        loaded = RunState.load(ledger, stored_config(ledger))
+        loaded = RunState.load(ledger, Told.stored(ledger))
     for name in ("tasks", "jobs", "barren"):
         assert getattr(loaded, name) == getattr(run.state, name), name
     assert [sample.id for sample in loaded.pool.kept] == [sample.id for sample in run.state.pool.kept]
-    for stage, tally in loaded.tallies.items():
-        assert vars(tally) == vars(run.state.tallies[stage])
-        assert loaded.value(stage) == run.state.value(stage)
+    for stage, tally in loaded.taper.tallies.items():
+        assert vars(tally) == vars(run.state.taper.tallies[stage])
+        assert loaded.taper.value(stage) == run.state.taper.value(stage)
 
 
 def test_a_run_begun_before_there_was_a_switch_goes_on_without_it(tmp_path: Path) -> None:

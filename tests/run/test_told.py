@@ -19,7 +19,7 @@ from selfinstruct.store.ledger import NAME, Ledger
 def folder(tmp_path: Path) -> Path:
     """A run that was begun before the filter `rouge` had the setting `tokenizer`."""
     told = read(build(RunConfig, {"backend": {"kind": "scripted", "script": "answers.jsonl"}}, where="test"))
-    begin(tmp_path, told, "scripted").close()
+    begin(tmp_path, told, {"writer": "scripted"}).close()
     with sqlite3.connect(tmp_path / NAME) as db:
         config = json.loads(db.execute("SELECT value FROM run WHERE key = 'config'").fetchone()[0])
         del config["filters"]["rouge"]["tokenizer"]
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_setting_that_the_run_does_not_know_has_its_default(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
-        assert continued(ledger, {}).filters["rouge"]["tokenizer"] == "rouge"
+        assert continued(ledger, {}).config.filters["rouge"]["tokenizer"] == "rouge"
 
 
 def test_nothing_but_its_default_is_taken_for_it(folder: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from selfinstruct.cli.session import Session
 from selfinstruct.errors import ConfigError, RunError, Transient
-from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Draft
-from selfinstruct.run.asking import Roles
+from selfinstruct.run.asking import asked_of
 from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
+from selfinstruct.run.told import Told
 from selfinstruct.run.verify import perform, verify
 from selfinstruct.store.ledger import Ledger
 from tests.run.test_engine import triples
@@ -155,15 +155,15 @@ def test_children_of_what_is_dropped_now_are_dropped_with_it(stricter: Path) -> 
 def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, stricter: Path) -> None:
     """Job by job as `RunState` decides, for jobs whose parents stand."""
     with Ledger.open(stricter) as ledger:
-        state = RunState(stored_config(ledger), ledger.seeds(), ledger.prompts(), target=None)
-        roles = Roles.of(stored_config(ledger), "m", None)
+        state = RunState(Told.stored(ledger), target=None)
+        asked = asked_of(state.config, ledger.models())
         for event in ledger.events():
             if event.kind != "settle" or event.job is None:
                 continue
             job = ledger.job(event.job).job
             if job.parent and not count(ledger, "kept", f"id = '{job.parent}'"):
                 continue
-            drafts: list[Draft] = asyncio.run(perform(state, ledger, roles, job))
+            drafts: list[Draft] = asyncio.run(perform(state, ledger, asked, job))
             outcomes = [state.judge(job, position, draft) for position, draft in enumerate(drafts, start=1)]
             stored = list(ledger.drafts(job=job.number))
             assert [o.sample is not None for o in outcomes] == [s.kept for s in stored]

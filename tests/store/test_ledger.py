@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,6 +35,7 @@ from selfinstruct.records import (
 from selfinstruct.store import ledger as module
 from selfinstruct.store.ledger import NAME, Count, Ledger
 from selfinstruct.store.readings import kept, rooted, summary
+from selfinstruct.store.schema import FIRST, STEPS, migrate, newest, version
 from tests.support.sql import count
 
 laws = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -96,7 +98,7 @@ def test_what_is_settled_comes_out_as_it_went_in(ledger: Ledger, data: st.DataOb
     ledger.plan(job)
     made = data.draw(outcomes(job.number))
     follow = [Job(job.number + 1, data.draw(text), data.draw(values), parent=made[0].id)]
-    ledger.settle(job.number, made, follow)
+    ledger.settle(job, made, follow)
     stored = list(ledger.drafts(job=job.number))
     assert [(s.id, s.draft, s.kept) for s in stored] == [(o.id, o.draft, o.sample is not None) for o in made]
     assert [s.sample for s in stored if s.kept] == [o.sample for o in made if o.sample]
@@ -112,7 +114,7 @@ def test_what_is_settled_comes_out_as_it_went_in(ledger: Ledger, data: st.DataOb
 def test_an_answer_comes_out_as_it_went_in(ledger: Ledger, completion: Completion, said: dict[str, Any]) -> None:
     job = ledger.count("answers")
     ledger.answer(f"key {job}", job, 0, json.dumps(said), completion, 0.5)
-    assert ledger.completion(f"key {job}") == completion
+    assert ledger.find_answer(f"key {job}") == completion
     assert ledger.answers(job)[0][1:] == (f"key {job}", job, said, completion, 0.5)
 
 
@@ -129,7 +131,7 @@ def test_a_run_knows_its_seeds_prompts_and_facts(tmp_path_factory: Any, seed: Se
 def test_a_megabyte_on_one_line_is_stored_whole(ledger: Ledger) -> None:
     long = "word " * 200_000 + "\0end"
     ledger.answer("k", 1, 0, "{}", Completion(text=long), 0.0)
-    answer = ledger.completion("k")
+    answer = ledger.find_answer("k")
     assert answer is not None
     assert answer.text == long
 
@@ -146,7 +148,7 @@ def test_half_a_surrogate_pair_in_what_a_server_said_does_not_stop_the_run(ledge
 def test_the_first_answer_under_a_key_stands(ledger: Ledger) -> None:
     for text in ("first", "second"):
         ledger.answer("k", 1, 0, "{}", Completion(text=text), 0.0)
-    answer = ledger.completion("k")
+    answer = ledger.find_answer("k")
     assert answer is not None
     assert answer.text == "first"
 
@@ -156,7 +158,7 @@ def test_what_fails_half_way_leaves_nothing(ledger: Ledger) -> None:
     draft = Draft(stage="s", instruction="Say it.")
     outcome = Outcome("1.1", draft, (Verdict(filter="f", keep=True),), None)
     with pytest.raises(RunError, match="UNIQUE"):
-        ledger.settle(1, [outcome, outcome], [])
+        ledger.settle(Job(1, "s", {}), [outcome, outcome], [])
     assert ledger.count("drafts") == ledger.count("verdicts") == 0
     assert ledger.job(1).state == "planned"
     assert [event.kind for event in ledger.events()] == ["target", "plan"]
@@ -227,7 +229,7 @@ def test_leftovers_of_a_run_that_was_removed_are_no_part_of_the_next(tmp_path: P
 
 def newer(path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {newest() + 1}")
     db.close()
 
 
@@ -289,8 +291,8 @@ def test_a_full_disk_is_named_and_nothing_that_was_stored_is_lost(ledger: Ledger
     with pytest.raises(RunError, match="the disk is full: free some space"):
         ledger.answer("after", 1, 0, "{}", Completion(text="x" * 100_000), 0.0)
     ledger.query("PRAGMA max_page_count = 100000")
-    assert ledger.completion("before") is not None
-    assert ledger.completion("after") is None
+    assert ledger.find_answer("before") is not None
+    assert ledger.find_answer("after") is None
     ledger.answer("after", 1, 0, "{}", Completion(text="x" * 100_000), 0.0)
 
 
@@ -343,7 +345,7 @@ def lived(ledger: Ledger, rng: Random) -> None:
         ledger.fault("k", job, 1, Transient(rng.choice("ab"), "broken"))
         if (fate := rng.choice(["settled", "settled", "failed", "planned"])) == "settled":
             follow = [Job(job + n, rng.choice("st"), {}) for n in range(1, rng.randint(1, 3))]
-            ledger.settle(job, some_outcomes(job, stage, rng), follow)
+            ledger.settle(Job(job, stage, {}), some_outcomes(job, stage, rng), follow)
         elif fate == "failed":
             ledger.fail(job, rng.choice(["too_long", "timeout"]), "broken")
         if rng.random() < 0.2:
@@ -385,21 +387,6 @@ def test_tallies_are_what_there_is_whatever_a_run_does(tmp_path_factory: Any, se
         assert rooted(ledger) == count(ledger, "jobs", "after IS NULL")
 
 
-@laws
-@given(seed=st.integers())
-def test_an_older_ledger_is_counted_when_it_is_brought_up(tmp_path_factory: Any, seed: int) -> None:
-    older, newer = tmp_path_factory.mktemp("older"), tmp_path_factory.mktemp("newer")
-    with pytest.MonkeyPatch.context() as before, created(newer) as born:
-        lived(born, Random(seed))
-        before.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:3])
-        with created(older) as ledger:
-            lived(ledger, Random(seed))
-        before.undo()
-        with Ledger.open(older, write=True) as ledger:
-            assert list(ledger.miscounted()) == []
-            assert summary(ledger) == summary(born)
-
-
 def test_what_status_asks_is_no_more_work_in_a_longer_run(tmp_path: Path) -> None:
     def steps(jobs: int) -> int:
         """Of SQLite's machine, in hundreds, for the summary of a run of so many jobs."""
@@ -409,7 +396,9 @@ def test_what_status_asks_is_no_more_work_in_a_longer_run(tmp_path: Path) -> Non
                 ledger.plan(Job(job, "s", {}))
                 ledger.answer(str(job), job, 0, "{}", Completion(text="", model="m"), 0.1)
                 drop = Verdict(filter="f", keep=False, reason="r", instance_drops=(InstanceDrop(0, "r"),))
-                ledger.settle(job, [Outcome(f"{job}.1", Draft(stage="s", instruction="Say it."), (drop,), None)], [])
+                ledger.settle(
+                    Job(job, "s", {}), [Outcome(f"{job}.1", Draft(stage="s", instruction="Say it."), (drop,), None)], []
+                )
             ledger._db.set_progress_handler(lambda: counted.append(1), 100)
             summary(ledger), kept(ledger, "s"), rooted(ledger), list(ledger.jobs("planned")), ledger.target()
         return len(counted)
@@ -425,9 +414,9 @@ def test_what_status_asks_is_no_more_work_in_a_longer_run(tmp_path: Path) -> Non
 def test_every_step_from_an_empty_file_leads_to_the_present_schema() -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)
     migrate(db)
-    assert version(db) == len(MIGRATIONS)
+    assert version(db) == newest()
     migrate(db)
-    assert version(db) == len(MIGRATIONS)
+    assert version(db) == newest()
     db.close()
 
 
@@ -438,8 +427,7 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypat
         db.execute("CREATE TABLE half (x)")
         db.execute("CREATE TABLE half (x)")
 
-    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", (*MIGRATIONS, broken))
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, broken))
+    monkeypatch.setattr("selfinstruct.store.schema.STEPS", (*STEPS, broken))
     with pytest.raises(RunError, match="half"):
         Ledger.open(tmp_path, write=True)
     monkeypatch.undo()
@@ -451,9 +439,8 @@ def test_an_older_ledger_is_brought_up_when_written_and_refused_when_only_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created(tmp_path).close()
-    steps = (*MIGRATIONS, lambda db: db.execute("ALTER TABLE run ADD COLUMN note TEXT"))
-    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", steps)
-    monkeypatch.setattr(module, "MIGRATIONS", steps)
+    steps = (*STEPS, lambda db: db.execute("ALTER TABLE run ADD COLUMN note TEXT"))
+    monkeypatch.setattr("selfinstruct.store.schema.STEPS", steps)
     with pytest.raises(RunError, match="older selfinstruct"):
         Ledger.open(tmp_path)
     Ledger.open(tmp_path, write=True).close()
@@ -462,37 +449,20 @@ def test_an_older_ledger_is_brought_up_when_written_and_refused_when_only_read(
         assert ledger.fact("model") == "m"
 
 
-def test_a_ledger_of_the_first_schema_gets_a_place_for_reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:1])
+@pytest.mark.parametrize("schema", range(1, FIRST))
+def test_a_schema_never_released_is_refused(tmp_path: Path, schema: int) -> None:
+    """A ledger of before the first release is refused in one line, read or written, and stays as it is."""
     created(tmp_path).close()
-    monkeypatch.undo()
-    with Ledger.open(tmp_path, write=True) as ledger:
-        assert ledger.reviews() == {}
-        ledger.review(Review(draft="1.1", keep=False))
-        assert ledger.reviews() == {"1.1": Review(draft="1.1", keep=False)}
-        assert ledger.fact("model") == "m"
-
-
-def test_a_ledger_without_a_meter_gets_one_from_its_answers_and_faults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("selfinstruct.store.migrations.MIGRATIONS", MIGRATIONS[:2])
-    with created(tmp_path, facts={"model": "m", "judge": "j"}) as ledger:
-        for key, model in enumerate(["m", "j", "m"]):
-            ledger._db.execute(
-                "INSERT INTO answers (key, job, nth, request, text, finish_reason, model, prompt_tokens,"
-                " completion_tokens, cached_tokens, seconds, at) VALUES (?, 1, 0, ?, '', 'stop', '', 10, 3, 4, 1, 1)",
-                (key, json.dumps({"model": model})),
-            )
-        ledger._db.execute(
-            "INSERT INTO faults (job, key, attempt, kind, message, body, at) VALUES (1, 'k', 1, 'timeout', '', '', 1)"
-        )
-    monkeypatch.undo()
-    with Ledger.open(tmp_path, write=True) as ledger:
-        assert {role: meter.spent for role, meter in ledger.meter().items()} == {
-            "writer": Usage(3, 20, 8, 6), "judge": Usage(1, 10, 4, 3),
-        }  # fmt: skip
-        assert ledger.query("SELECT role, count(*) FROM answers GROUP BY 1 ORDER BY 1") == [("judge", 1), ("writer", 2)]
+    with closing(sqlite3.connect(tmp_path / NAME)) as db:
+        db.execute(f"PRAGMA user_version = {schema}")
+    for write in (False, True):
+        with pytest.raises(
+            RunError, match=rf"before 0\.1 \(schema {schema}\).*begin another run with --run"
+        ) as refused:
+            Ledger.open(tmp_path, write=write)
+        assert "\n" not in str(refused.value)
+    with closing(sqlite3.connect(tmp_path / NAME)) as db:
+        assert version(db) == schema
 
 
 def test_what_is_in_flight_when_a_session_begins_was_spent_by_the_last_one(ledger: Ledger) -> None:
@@ -518,7 +488,7 @@ def test_a_step_that_another_process_takes_first_is_not_taken_twice(tmp_path: Pa
     other = sqlite3.connect(path, isolation_level=None)
     late = sqlite3.connect(path, isolation_level=None, factory=Late)
     migrate(late)
-    assert version(late) == len(MIGRATIONS)
+    assert version(late) == newest()
     for db in (late, other):
         db.close()
 

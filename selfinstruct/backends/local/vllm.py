@@ -20,12 +20,13 @@ from pathlib import Path
 
 import aiohttp
 
-from selfinstruct.backends.base import Backend, Notice
+from selfinstruct.backends.base import Backend
 from selfinstruct.backends.flow.capacity import SEQUENCES
 from selfinstruct.backends.local.child import Child, child
 from selfinstruct.backends.openai.live import at, open_openai
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 
 PYTHON = "SELFINSTRUCT_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM."""

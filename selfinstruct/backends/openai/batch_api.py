@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from selfinstruct.backends.base import Backend, Notice
+from selfinstruct.backends.base import Backend
 from selfinstruct.backends.openai.batch_files import FOLDER, Batch, Journal, whole
 from selfinstruct.backends.openai.boundary import NotFound, boundary, object_of, payload_of
 from selfinstruct.backends.openai.gathered import BatchBackend, TooLarge
@@ -29,6 +29,7 @@ from selfinstruct.backends.openai.live import open_openai
 from selfinstruct.backends.openai.server import Server, client_of, servers_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 
 FIRST_PAUSE = 5.0
 """Seconds before a batch is looked at again; grows by half each time."""

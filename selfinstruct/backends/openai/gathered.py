@@ -24,13 +24,13 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from selfinstruct.backends.base import Notice
 from selfinstruct.backends.openai.batch_files import MOST_BYTES, MOST_LINES, Batch, Gathering, Journal, Place, places
 from selfinstruct.backends.openai.boundary import BadRequest, NotFound, error_of, object_of, read_error
 from selfinstruct.backends.openai.parameters import Parameters
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.backends.openai.wire import body_of, completion_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, SelfInstructError, Transient
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Completion, Request
 
 QUIET = 1.0

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import httpx2
 
-from selfinstruct.backends.base import Backend, Limits, Notice, Queue, Several
+from selfinstruct.backends.base import Backend, Limits, Queue, Several
 from selfinstruct.backends.openai.boundary import BadRequest, NotFound, boundary, payload_of
 from selfinstruct.backends.openai.headers import limits_of
 from selfinstruct.backends.openai.parameters import Parameters
@@ -28,6 +28,7 @@ from selfinstruct.backends.openai.server import _CONNECT_TIMEOUT, Server, client
 from selfinstruct.backends.openai.wire import body_of, completion_of
 from selfinstruct.errors import EndpointError, Fault, Transient, Unreachable
 from selfinstruct.inputs.config import BackendConfig, is_local
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Completion, Request
 
 PREFLIGHT_TIMEOUT = 30.0

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from selfinstruct.backends.base import Notice
 from selfinstruct.backends.openai.boundary import Said
+from selfinstruct.inputs.plugins import Notice
 
 _NEVER_DROPPED = {"model", "prompt", "messages"}
 _RENAMED = {"max_tokens": "max_completion_tokens"}

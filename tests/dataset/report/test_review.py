@@ -16,9 +16,9 @@ import pytest
 from selfinstruct.dataset.files import export
 from selfinstruct.dataset.review import Reviewing, decide
 from selfinstruct.errors import RunError
-from selfinstruct.recipes.configured import stored_config
 from selfinstruct.records import Call, Draft, Instance, Review, Verdict
 from selfinstruct.run.state import RunState
+from selfinstruct.run.told import Told
 from selfinstruct.store.ledger import Ledger
 from tests.support.made import HOSTILE, making, talk
 from tests.support.runs import Model, Run
@@ -103,7 +103,7 @@ def test_a_decision_is_the_last_verdict_in_the_lineage_of_an_export(run: Run, tm
 def test_nothing_else_changes(run: Run) -> None:
     def told() -> tuple[Any, ...]:
         with Ledger.open(run.folder) as ledger:
-            state = RunState.load(ledger, stored_config(ledger))
+            state = RunState.load(ledger, Told.stored(ledger))
             drafts = ledger.query("SELECT * FROM drafts ORDER BY rank")
             verdicts = ledger.query("SELECT * FROM verdicts ORDER BY draft, place")
             return state.tasks, state.complete, [kept.id for kept in state.pool.kept], drafts, verdicts
