@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from selfinstruct.store.migrations import MIGRATIONS, migrate, version
 
 from selfinstruct.errors import RunError, Transient
 from selfinstruct.records import (

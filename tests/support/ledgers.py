@@ -29,9 +29,11 @@ def empty(folder: Path, seeds: Iterable[Seed] = ()) -> Ledger:
     return Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1)
 
 
-def settled(ledger: Ledger, draft: Draft, verdict: Verdict = KEPT, parent: str | None = None) -> str:
+def settled(
+    ledger: Ledger, draft: Draft, verdict: Verdict = KEPT, parent: str | None = None, shown: tuple[str, ...] = ()
+) -> str:
     """The id of a draft of a job of its own, as it was judged."""
-    job = Job(ledger.last_job() + 1, draft.stage, {}, parent)
+    job = Job(ledger.last_job() + 1, draft.stage, {}, parent, shown)
     ledger.plan(job)
     id = f"{job.number}.1"
     sample = Sample(id=id, **draft.model_dump(exclude={"flaw"}), parent=parent) if verdict.keep else None
