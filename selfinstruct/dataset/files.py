@@ -16,7 +16,7 @@ from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, describ
 from selfinstruct.dataset.writing import Writer, open_writer, staged
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.config import ExportConfig
-from selfinstruct.records import SEED_STAGE, Sample
+from selfinstruct.records import SEED_STAGE, WRITER, Sample
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.lineage import origins
 
@@ -250,7 +250,8 @@ class _Origin:
 
     def __init__(self, ledger: Ledger, stage: str, selection: Selection) -> None:
         self._recipe = json.loads(ledger.fact("config") or "{}").get("recipe", {}).get("name")
-        self._model = ledger.fact("model")
+        models = ledger.models()
+        self._model = ", ".join(models[role] for role in models if role.partition(":")[0] == WRITER)
         self._facets = list(selection.facets)
         self._origins = origins(ledger, stage) if selection.grown else None
 

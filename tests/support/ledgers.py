@@ -25,7 +25,7 @@ def task(instruction: str, *cases: tuple[str, str], **meta: Any) -> Draft:
 def empty(folder: Path, seeds: Iterable[Seed] = ()) -> Ledger:
     """The ledger of a run that has done nothing yet."""
     folder.mkdir(parents=True)
-    facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "model": "m"}
+    facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "models": json.dumps({"writer": "m"})}
     return Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1)
 
 
