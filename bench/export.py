@@ -42,7 +42,7 @@ def make(folder: Path, samples: int) -> None:
             numbers = range(start + 1, min(start + BATCH, samples) + 1)
             db.execute("BEGIN")
             db.executemany(
-                "INSERT INTO jobs (number, stage, payload, state) VALUES (?, ?, '{}', 'settled')",
+                "INSERT INTO jobs (number, stage, origin, payload, state) VALUES (?, ?, '', '{}', 'settled')",
                 ((number, STAGE) for number in numbers),
             )
             db.executemany(
@@ -57,23 +57,23 @@ def texts(number: int) -> tuple[str, str]:
     """Instruction and instances of a task: some 15 words, then 10 and 50."""
     rng = random.Random(number)
     instruction, given, made = (" ".join(rng.choices(WORDS, k=k)) for k in (15, 10, 50))
-    return f"{instruction} {number}.", json.dumps([[given, made]])
+    return f"{instruction} {number}.", json.dumps([{"input": given, "output": made}])
 
 
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows in Alpaca's columns, read with what Python has."""
     query = "SELECT instruction, stayed FROM drafts WHERE kept = 1 ORDER BY rank"
     for instruction, stayed in sqlite3.connect(folder / "ledger.sqlite").execute(query):
-        for given, made in json.loads(stayed):
-            yield {"instruction": instruction, "input": given, "output": made}
+        for instance in json.loads(stayed):
+            yield {"instruction": instruction, **instance}
 
 
 def ready(samples: int) -> Iterator[dict[str, Any]]:
     """As many rows, from a pool that costs nothing."""
     pool = [
-        {"instruction": instruction, "input": given, "output": made}
+        {"instruction": instruction, **instance}
         for instruction, instances in map(texts, range(1, 1001))
-        for given, made in json.loads(instances)
+        for instance in json.loads(instances)
     ]
     for number in range(samples):
         yield pool[number % len(pool)]

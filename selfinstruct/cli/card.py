@@ -11,7 +11,7 @@ from selfinstruct.dataset.card import Licence
 from selfinstruct.dataset.card import card as write
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import SPLITS
-from selfinstruct.dataset.writing import replacing
+from selfinstruct.dataset.writing import write_text
 from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 
@@ -40,7 +40,6 @@ def card(
     if to is None:
         print(text, end="")
         return 0
-    with replacing(to) as [part]:
-        part.write_text(text, encoding="utf-8")
+    write_text(to, text)
     print(to)
     return 0

@@ -8,7 +8,7 @@ import click
 
 from selfinstruct.cli.flags import command, existing, run_argument
 from selfinstruct.dataset.report.page import ROOM, page, tell
-from selfinstruct.dataset.writing import replacing
+from selfinstruct.dataset.writing import write_text
 from selfinstruct.store.ledger import Ledger
 
 
@@ -33,8 +33,7 @@ def report(run: str, other: str | None, to: Path | None, output_dir: Path) -> in
         with Ledger.open(folder) as ledger:
             told.append(tell(ledger, name, room=ROOM // len(folders)))
     to = to or folders[0] / "report.html"
-    with replacing(to) as [part]:
-        part.write_text(page(told), encoding="utf-8")
+    write_text(to, page(told))
     counts = " and ".join(f"{one.packed.shown:,} of {one.packed.of:,}" for one in told)
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB with {counts} drafts; open it in a browser")
     return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,14 @@ from typing import NamedTuple
 from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.exports.base import Export, Fields, Setting
 from selfinstruct.dataset.selection import Selection, family
-from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, describe
-from selfinstruct.dataset.writing import Writer, open_writer, staged
+from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, Traits, describe
+from selfinstruct.dataset.writing import Writer, open_writer, writable
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, WRITER, Sample
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.lineage import origins
+from selfinstruct.text.files import staged
 
 SPLITS = ("train", "validation")
 _SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -67,7 +69,7 @@ def export(
         origin = _Origin(ledger, stage, selection) if options.provenance else None
         setting = Setting(ledger, options.system_prompt, options.split_seed)
         held_out = selection.held_out()
-        with staged(folder, old) as part:
+        with writable(folder), staged(folder, old) as part:
             outputs = [_Output(name, opened[name], part, options) for name in opened]
             _write(selection, held_out, outputs, setting, origin)
             describe((place for output in outputs for place in output.places()), part)
@@ -139,9 +141,9 @@ class _Output:
         self._name = name
         self._export = export
         self._folder = folder
-        self._columns: Mapping[str, object] = {}
-        self._left_out = 0
-        self._named: list[str] = []
+        self._traits = Traits()
+        self._left_out = Counter[str]()
+        self._named: dict[str, list[str]] = {}
         splits = SPLITS if options.validation is not None else SPLITS[:1]
         self._files = {
             split: [_File(folder / _layout(_stem(export), split, kind, options), kind, options.shard_rows)
@@ -155,12 +157,15 @@ class _Output:
         for row in self._export.rows(sample, setting):
             held = True
             whole = {**row, **{name: value for name, value in columns.items() if name not in row}} if columns else row
-            self._columns = self._columns or whole
+            self._traits.see(whole)
             for file in self._files[split]:
                 file.write(whole)
-        if not held:
-            self._left_out += 1
-            self._named = [*self._named, sample.id][:_NAMED]
+        if held:
+            self._traits.hear(sample)
+        else:
+            lack = _lack(sample)
+            self._left_out[lack] += 1
+            self._named[lack] = [*self._named.get(lack, []), sample.id][:_NAMED]
 
     def close(self) -> None:
         """Finish every file."""
@@ -170,10 +175,10 @@ class _Output:
 
     def tell(self, notice: Callable[[str], object]) -> None:
         """Say what was left out."""
-        if self._left_out:
-            samples = "1 sample" if self._left_out == 1 else f"{self._left_out} samples"
-            more = ", …" if self._left_out > _NAMED else ""
-            notice(f"{self._name}: {samples} without an output left out: {', '.join(self._named)}{more}")
+        for lack, count in self._left_out.items():
+            samples = "1 sample" if count == 1 else f"{count} samples"
+            more = ", …" if count > _NAMED else ""
+            notice(f"{self._name}: {samples} {lack} left out: {', '.join(self._named[lack])}{more}")
 
     def places(self) -> Iterator[Place]:
         """What trainers are told."""
@@ -181,13 +186,20 @@ class _Output:
             for file in files:
                 path, parts = file.path.relative_to(self._folder), file.parts()
                 relative = tuple(part.relative_to(self._folder) for part in parts)
-                yield Place(self._name, self._export, split, path, relative, "system" in self._columns)
+                yield Place(self._name, self._export, split, path, relative, self._traits)
 
     def written(self, folder: Path) -> Iterator[Written]:
         """What the caller is told, with `folder` for the place where it was written first."""
         for split, files in self._files.items():
             for file in files:
                 yield Written(folder / file.path.relative_to(self._folder), file.rows, self._name, split)
+
+
+def _lack(sample: Sample) -> str:
+    """Why a format holds nothing of a sample."""
+    if not any(instance.complete for instance in sample.instances):
+        return "without an output"
+    return "with several turns" if any(instance.turns for instance in sample.instances) else "with tools"
 
 
 def _kinds(export: Export, options: ExportConfig) -> list[str]:

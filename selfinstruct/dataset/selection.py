@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import answered
+from selfinstruct.dataset.exports.base import complete
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import ExportConfig
 from selfinstruct.records import SEED_STAGE, Sample, Seed
@@ -51,7 +51,7 @@ class Selection:
             return frozenset()
         rows: Counter[str] = Counter()
         for sample in self:
-            if count := sum(1 for _ in answered(sample)):
+            if count := sum(1 for _ in complete(sample)):
                 rows[family(sample)] += count
         wanted = share if isinstance(share, int) else max(1, round(share * rows.total()))
         chosen = frozenset(_drawn(rows, wanted, self._options.split_seed))

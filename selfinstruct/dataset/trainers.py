@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from selfinstruct.dataset.exports.base import Export, Fields
+from selfinstruct.inputs.config import merge
+from selfinstruct.records import Sample
 
 LLAMA_FACTORY = "dataset_info.json"
 AXOLOTL = "axolotl.yaml"
@@ -19,6 +21,33 @@ _HEAD = """\
 # For Axolotl, to paste into its configuration. Paths are as seen from this folder.
 """
 _AGAIN = "# The same rows in another form: take one entry, not several.\n"
+
+
+class Traits:
+    """What trainers must be told of the rows of a format, found out as they are written."""
+
+    system = False
+    """Whether there is a column for the system prompt."""
+    tools = False
+    """Whether there is a column for the tools that are offered."""
+    calls = False
+    """Whether tools are called."""
+    weights = False
+    """Whether there are turns that are not trained on."""
+
+    def see(self, row: Fields) -> None:
+        """Note the columns of a row."""
+        if "system" in row:
+            self.system = True
+        if "tools" in row:
+            self.tools = True
+
+    def hear(self, sample: Sample) -> None:
+        """Note what is said in a sample that has rows."""
+        for instance in sample.instances:
+            for turn in instance.turns:
+                self.calls |= bool(turn.calls)
+                self.weights |= not turn.train
 
 
 class Place(NamedTuple):
@@ -30,8 +59,8 @@ class Place(NamedTuple):
     path: Path
     files: tuple[Path, ...]
     """The file itself, or the shards."""
-    system: bool
-    """Whether the rows have a column for the system prompt."""
+    traits: Traits
+    """What its rows have."""
 
 
 def describe(places: Iterable[Place], folder: Path) -> None:
@@ -49,12 +78,13 @@ def _name(place: Place) -> str:
 
 
 def _llama_factory(place: Place) -> Fields:
-    """How LLaMA-Factory is to read it (its data/README.md)."""
+    """How LLaMA-Factory is to read it (its data/README.md); not at all where it cannot read the calls."""
     entry: Fields = getattr(place.export, "LLAMA_FACTORY", {})
-    if not entry:
+    calls: Fields | None = getattr(place.export, "LLAMA_FACTORY_CALLS", None) if place.traits.calls else {}
+    if not entry or calls is None:
         return {}
-    system = {"system": "system"} if place.system else {}
-    return {"file_name": place.path.as_posix(), **entry, "columns": {**entry["columns"], **system}}
+    columns = {name: name for name in ("system", "tools") if getattr(place.traits, name)}
+    return {"file_name": place.path.as_posix(), **merge(merge(entry, calls), {"columns": columns})}
 
 
 def _axolotl(places: Iterable[Place]) -> str:
@@ -84,9 +114,17 @@ def _axolotl_place(place: Place) -> Fields:
 
 
 def _axolotl_type(place: Place) -> Fields:
-    kind: Any = getattr(place.export, "AXOLOTL", {})
-    if not place.system or not kind:
-        return dict(kind)
+    kind: Fields = getattr(place.export, "AXOLOTL", {})
+    traits = place.traits
+    if kind.get("type") == "chat_template":
+        tools = {"field_tools": "tools"} if traits.tools else {}
+        calls = getattr(place.export, "AXOLOTL_CALLS", {}) if traits.calls else {}
+        weights = {"message_field_training": "weight"} if traits.weights else {}
+        return {**kind, **tools, **calls, **weights}
+    return _with_system(kind) if kind and traits.system else dict(kind)
+
+
+def _with_system(kind: Fields) -> Fields:
     if kind["type"] == "alpaca":
         return {"type": "alpaca_w_system.load_instruct"}
     return {"type": {**kind["type"], "field_system": "system", "system_format": "{system}\n\n"}}

@@ -1,4 +1,4 @@
-"""Rows to files: written beside their places and renamed, so that none is ever seen half written.
+"""Rows to files that appear when they are whole (`text.files`).
 
 The suffix says how: `.jsonl` a row to a line, `.json` one array, `.csv`, `.parquet`. Rows are written as they come;
 only CSV, which needs its columns first, holds what it writes.
@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from selfinstruct.errors import ConfigError, RunError
+from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
 
 Fields = dict[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 ROW_GROUP = 10_000
 """Rows that a Parquet file holds in memory at once, and in one of its row groups."""
-STAGE = ".part"
-"""The folder in which files wait for the others of their kind."""
 
 
 class Writer(Protocol):
@@ -46,7 +46,7 @@ def write_rows(rows: Iterable[tuple[int, Fields]], *paths: Path) -> list[int]:
         RunError: a place cannot be written, or rows that a kind of file cannot hold.
     """
     counts = [0] * len(paths)
-    with replacing(*paths) as parts, ExitStack() as stack:
+    with writable(paths[0].parent), replacing(*paths) as parts, ExitStack() as stack:
         opened = [open_writer(part, path.suffix) for part, path in zip(parts, paths, strict=True)]
         writers = [stack.enter_context(closing(writer)) for writer in opened]
         for number, row in rows:
@@ -55,63 +55,23 @@ def write_rows(rows: Iterable[tuple[int, Fields]], *paths: Path) -> list[int]:
     return counts
 
 
-@contextmanager
-def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Paths beside the given ones to write to; they take their places when all went well, and vanish if not.
+def write_text(path: Path, text: str) -> None:
+    """A text into a file.
 
     Raises:
-        RunError: a place cannot be written.
+        RunError: the place cannot be written.
     """
-    parts = [path.with_name(f".{path.name}.part") for path in paths]
-    try:
-        with _writable(paths[0].parent):
-            for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            yield parts
-            for part, path in zip(parts, paths, strict=True):
-                part.replace(path)
-    finally:
-        for part in parts:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                part.unlink()
+    with writable(path.parent), replacing(path) as [part]:
+        part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def staged(folder: Path, old: Iterable[Path] = ()) -> Iterator[Path]:
-    """A hidden folder inside `folder` to write to; what is in it moves up when all went well, and vanishes if not.
-
-    Args:
-        old: what makes way for it, at the moment when it moves.
+def writable(place: Path) -> Iterator[None]:
+    """Say in one line what could not be written inside of it, and what to do.
 
     Raises:
-        RunError: the folder cannot be written.
+        RunError: the file system refused something; it is named, or else `place`.
     """
-    stage = folder / STAGE
-    with _writable(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(stage, ignore_errors=True)  # what one that was killed left here
-            stage.mkdir()
-            yield stage
-            made = sorted(stage.iterdir())
-            for path in old:
-                if path.is_dir() or path.name not in {new.name for new in made}:
-                    _remove(path)
-            for path in made:
-                path.replace(folder / path.name)  # in one step: a reader finds the old file or the new one
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-@contextmanager
-def _writable(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -137,8 +97,6 @@ def open_writer(path: Path, suffix: str) -> Writer:
 
 def to_json(row: Fields) -> bytes:
     """A row as JSON in UTF-8; a lone surrogate, which UTF-8 has not, stays an escape."""
-    import orjson
-
     try:
         return orjson.dumps(row, default=str)
     except TypeError:  # what orjson refuses: such a surrogate, a number of more than 64 bits, a key that is no text

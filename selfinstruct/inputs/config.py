@@ -28,6 +28,8 @@ FileType = Literal["jsonl", "json", "parquet"]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 """A list in TOML, a tuple here: frozen."""
 Settings = TypeVar("Settings", bound=BaseModel)
+OTHER_DOORS = ("sandbox", "tools")
+"""What else a job may ask; no role is called so."""
 
 
 class Section(BaseModel):
@@ -251,6 +253,10 @@ class RunConfig(Section):
     roles: dict[str, Annotated[tuple[RoleConfig, ...], Field(strict=False)]] = {}
     """The models of a role, by its name: `[roles.judge]`, or several with weights. What is left out is as in `backend`,
     unless it has a `kind` or `base_url` of its own. `[judge]` is short for `[roles.judge]`."""
+    sandbox: SandboxConfig | None = None
+    """Where the programs of a recipe run."""
+    tools: ToolsConfig | None = None
+    """Which tools a recipe may call."""
     filters: dict[str, dict[str, JsonValue]] = {}
     """Settings of filters by name."""
     budget: BudgetConfig = BudgetConfig()
@@ -258,11 +264,14 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _roles(cls, tree: Any) -> Any:
-        """A role of one model may be written as a table, and the judge's without its heading."""
+    def _shorthand(cls, tree: Any) -> Any:
+        """A role of one model may be written as a table, and the judge's without its heading; a further recipe by its
+        name alone."""
         if not isinstance(tree, Mapping) or not isinstance(tree.get("roles", {}), Mapping):
             return tree
         tree, roles = dict(tree), dict(tree.get("roles", {}))
+        if isinstance(then := tree.get("then"), list | tuple):
+            tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
         if "judge" in tree and "judge" in roles:
             raise ValueError("`judge` is short for `roles.judge`: keep one of the two")
         if "judge" in tree:
@@ -290,17 +299,14 @@ def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
         raise ValueError(f"`roles.{name}`: of several models each needs a `model` name of its own")
 
 
-OTHER_DOORS = ("sandbox", "tools")
-"""What else a job may ask; no role is called so."""
-
-
 _OF_A_SERVER = (
     "base_url", "api_key_env", "batch", "concurrency", "rpm", "tpm", "timeout", "attempts", "server_args", "context",
     "script", "price_in", "price_out", "price_cached",
 )  # fmt: skip
 MAY_CHANGE = frozenset({
-    "n", "formats", "export", "patience", "budget", *(f"backend.{key}" for key in _OF_A_SERVER),
-    *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
+    "n", "formats", "export", "patience", "budget",
+    *(f"{door}.{key}" for door in OTHER_DOORS for key in ("slots", "script")),
+    *(f"backend.{key}" for key in _OF_A_SERVER), *(f"roles.*.*.{key}" for key in _OF_A_SERVER),
 })  # fmt: skip
 """What may differ when a run is continued, a star for any name or place: nothing of it changes what a request asks or
 how an answer is judged."""
@@ -395,12 +401,27 @@ def load(path: Path) -> Tree:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """A new tree: `over` wins, tables are merged, lists and values replaced."""
+    """A new tree: `over` wins, tables are merged, lists and values replaced.
+
+    A table over a list of tables is merged into them: by their places from 0, or where there is one into that.
+    """
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        merged[key] = _merged(merged.get(key), value)
     return merged
+
+
+def _merged(old: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(old, Mapping):
+        return merge(old, value)
+    if not isinstance(old, list) or not all(isinstance(table, Mapping) for table in old):
+        return value
+    if len(old) == 1 and not all(key.isdecimal() for key in value):
+        return [merge(old[0], value)]
+    places = {str(place): table for place, table in enumerate(old)}
+    return list(merge(places, value).values()) if value.keys() <= places.keys() else value
 
 
 def assignment(text: str) -> Tree:
@@ -469,7 +490,7 @@ def dump(config: BaseModel) -> Tree:
 
 def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
+        place = _dotted(problem["loc"])
         if problem["type"] == "extra_forbidden":
             yield f"unknown key `{place}`" + _nearest(model, problem["loc"])
         elif problem["type"] == "missing":
@@ -480,13 +501,24 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             yield f"`{place}` = {problem['input']!r:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
+def _dotted(place: tuple[int | str, ...]) -> str:
+    """A place in dots; the first of a list of tables is left out, for most often it is the only one."""
+    return ".".join(str(part) for part in place if part != 0 or isinstance(part, str))
+
+
+def _table_in(kind: Any) -> Any:
+    """The table in a type: of one that may be left out, of a list of them, or by names."""
+    if hasattr(kind, "model_fields"):
+        return kind
+    return next((found for part in get_args(kind) if hasattr(found := _table_in(part), "model_fields")), kind)
+
+
 def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """`; did you mean …?` for an unknown key, looked up in the table that it stands in."""
     table: Any = model
     for part in place[:-1]:
-        table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
-        # Of a table that may be left out, the table.
-        table = next((kind for kind in get_args(table) if hasattr(kind, "model_fields")), table)
+        table = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else table
+        table = _table_in(table)
     known = list(getattr(table, "model_fields", {}))
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f" (known: {', '.join(known)})"

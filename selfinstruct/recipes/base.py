@@ -147,8 +147,8 @@ class Recipe(Generic[Opts]):
     """Tasks to keep when nothing is said; None keeps all that the sources make."""
     published: ClassVar[Dialect | None] = None
     """The dialect of the published code, in which alone `strict` holds; None where none was published."""
-    stages: ClassVar[tuple[Stage, ...]]
-    """In order; the last makes the tasks."""
+    stages: tuple[Stage, ...]
+    """In order; the last makes the tasks. An instance may have others than its class, as its options want."""
     replaces: ClassVar[bool] = False
     """Whether what is kept takes the place of its source, which lives on where nothing was kept of it."""
     pooled: ClassVar[str] = ""

@@ -225,6 +225,12 @@ class EvolInstruct(Recipe[Options]):
     pooled = "evolve"
     Options = Options
 
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        if not options.elimination:
+            evolve, answer = self.stages
+            self.stages = (evolve, answer._replace(asks=1.0, doors=(WRITER,)))
+
     def open(self, context: RecipeContext) -> None:
         """Take the prompts.
 

@@ -66,7 +66,7 @@ class Put(NamedTuple):
     door: str
     """Who is asked: a model by its name in the run, `sandbox`, or `tools`."""
     session: str = ""
-    """The session of a call."""
+    """The session of a call, by a name that no other job and no other try has; "" for none."""
 
     @property
     def key(self) -> str:
@@ -130,6 +130,7 @@ class Asking:
         told: dict[str, Any] = {"tool": call.tool, "arguments": call.arguments}
         if session:
             told |= {"session": session, "attempt": self._attempt}
+            session = f"{self._job.number}/{session}/{self._attempt}"
         return cast("Result", await self._put("result", call, canonical(told), "tools", session))
 
     async def _complete(
@@ -187,8 +188,9 @@ def as_stored(answer: Answer) -> Answer:
 
 
 def _storable(answer: Completion) -> Completion:
+    """Calls and log-probabilities are stored as JSON, whose escapes carry what UTF-8 cannot."""
     said = {name: getattr(answer, name) for name in ("text", "finish_reason", "model", "reasoning")}
-    changed = {name: stored for name, text in said.items() if (stored := storable(text)) != text}
+    changed: dict[str, Any] = {name: stored for name, text in said.items() if (stored := storable(text)) != text}
     return answer.model_copy(update=changed) if changed else answer
 
 

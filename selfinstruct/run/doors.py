@@ -34,8 +34,8 @@ class Door:
         self.name = name
         self.at = 0
         """Questions that have been put and not answered, those that wait among them."""
-        self.coming = 0
-        """Jobs that were started to ask here first and have not asked yet."""
+        self.held = 0
+        """Places of jobs that are about to ask here, or were just answered."""
 
     @property
     def width(self) -> int:
@@ -55,12 +55,12 @@ class Door:
     @property
     def has_room(self) -> bool:
         """Whether one more job would be answered at once."""
-        return self.at + self.coming < self.width
+        return self.at + self.held < self.width
 
     @property
     def is_crowded(self) -> bool:
         """Whether so many wait that nobody should come who need not."""
-        return self.at + self.coming > BACKLOG * self.width
+        return self.at + self.held > BACKLOG * self.width
 
     async def ask(self, put: Put, on_fault: OnFault) -> Answer:
         """The answer to a question, after as many attempts as it takes.

@@ -119,8 +119,8 @@ class Engine:
         self._events: asyncio.Queue[Event | Arrived | Looked] = asyncio.Queue()
         self._waiting: dict[str, deque[Job]] = {name: deque() for name in self.doors}
         """Planned, not yet started, by the door that is asked first."""
-        self._coming: dict[int, Door] = {}
-        """By job, the door that it was started to ask first, and has not asked yet."""
+        self._places: dict[int, Door] = {}
+        """By job that asks nobody at the moment, the door whose place it holds: to be asked first, or asked last."""
         self._inherited: set[int] = set()
         """Jobs planned by an earlier session, for which there may be answers."""
         self._made: dict[int, set[str]] = {}
@@ -353,16 +353,20 @@ class Engine:
         return room_for(first, others)
 
     def _begin(self, job: Job) -> None:
-        door = self._coming[job.number] = self._asks(job)[0]
-        door.coming += 1
+        self._hold(job.number, self._asks(job)[0])
         self._started[job.number] = job.stage, time.monotonic()
         self._begun[job.stage] += 1
         self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
 
-    def _came(self, job: int) -> None:
-        """A job has asked, or has come back without asking."""
-        if (door := self._coming.pop(job, None)) is not None:
-            door.coming -= 1
+    def _hold(self, job: int, door: Door) -> None:
+        """A job that asks nobody holds one place, until it asks again or has come back."""
+        if job not in self._places:
+            self._places[job] = door
+            door.held += 1
+
+    def _give_up_place(self, job: int) -> None:
+        if (door := self._places.pop(job, None)) is not None:
+            door.held -= 1
 
     def _asks(self, job: Job) -> list[Door]:
         """Whom a job asks, the first one first."""
@@ -439,7 +443,7 @@ class Engine:
             EndpointError: no question will be answered.
         """
         job, key = put.job, put.key
-        self._came(job.number)
+        self._give_up_place(job.number)
         answer = self._ledger.find_answer(key) if job.number in self._inherited else None
         if answer is not None:
             return answer
@@ -451,6 +455,7 @@ class Engine:
             answer = as_stored(await door.ask(put, partial(self._fault, job, key)))
         finally:
             door.at -= 1
+            self._hold(job.number, door)
         seconds = time.monotonic() - began
         with self.purse.due() as counts:
             self._ledger.answer(key, job.number, put.nth, put.text, answer, seconds, role=put.door, counts=counts)
@@ -488,7 +493,7 @@ class Engine:
                 yield from self._plan_and_start()
             return
         self._tasks.pop(event.job.number, None)
-        self._came(event.job.number)
+        self._give_up_place(event.job.number)
         self._time(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return

@@ -97,7 +97,7 @@ def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[s
     """What differs and may not."""
     for key, old, new in differences(dump(stored), dump(wanted)):
         if not may_change(key):
-            yield key, old, new
+            yield key.replace(".0.", "."), old, new
 
 
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:

@@ -45,6 +45,7 @@ from selfinstruct.run.told import Told, read
 from selfinstruct.run.verify import Verified, verify
 from selfinstruct.store.ledger import FILTERED_FROM, NAME, Ledger, StoredDraft
 from selfinstruct.store.lock import locked
+from selfinstruct.tools import open_sandbox, open_toolbox
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -213,7 +214,7 @@ class Run:
         """The folder holds a ledger only once those whom the run asks have answered."""
         told = self._told
         log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
-        with _new_folder(self.folder):
+        with new_folder(self.folder):
             async with AsyncExitStack() as stack:
                 world = await self._world(stack, seen)
                 writer = next(iter(world.models.values())).model
@@ -267,7 +268,15 @@ class Run:
             models[door] = await stack.enter_async_context(open_backend(told, folder=place, notice=seen.notice))
         names = (f"{door}: {backend.model} ({type(backend).__name__})" for door, backend in models.items())
         log.info("%s: asks %s", self.folder, ", ".join(names))
-        return World(models)
+        config, sandbox, toolbox = self.config, None, None
+        if config.sandbox is not None:
+            opening = open_sandbox(config.sandbox, folder=self.folder, notice=seen.notice)
+            sandbox = await stack.enter_async_context(opening)
+        if config.tools is not None:
+            toolbox = await stack.enter_async_context(
+                open_toolbox(config.tools, folder=self.folder, notice=seen.notice)
+            )
+        return World(models, sandbox, toolbox)
 
     def _made(self, state: RunState, ledger: Ledger, world: World, again: Collection[int] | None = None) -> Engine:
         # A batch is not waited for: whoever continues the run finds it where it was.
@@ -449,9 +458,8 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     tree = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     if isinstance(tree.get("recipe"), str):
         tree["recipe"] = {"name": tree["recipe"]}
-    if "then" in tree:
-        then = [tree["then"]] if isinstance(tree["then"], str | Mapping) else tree["then"]
-        tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
+    if isinstance(tree.get("then"), str | Mapping):
+        tree["then"] = [tree["then"]]
     if isinstance(backend := tree.get("backend"), Mapping):
         tree["backend"] = implied(backend)
     return tree
@@ -501,7 +509,7 @@ def _log_fault(event: Faulted) -> None:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
+def new_folder(folder: Path) -> Iterator[None]:
     """The run's folder, made and held, and taken away again if the run never began."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from selfinstruct.backends.flow.capacity import BATCH, ORDERED, SLOTS
 from selfinstruct.errors import ConfigError, SourceError
 from selfinstruct.filters import resolve as resolve_filter
 from selfinstruct.inputs.config import (
+    OTHER_DOORS,
     BackendConfig,
     Dialect,
     RecipeConfig,
@@ -155,6 +156,7 @@ def resolve(config: RunConfig, chain: Chain, seeds: Sequence[Seed], model: str =
     writers = models_of(resolved, WRITER)
     for link in chain.links:
         _check_strict(link, writers[0])
+    _check_other_doors(resolved, chain)
     for models in (writers, *roles.values()):
         _check_structured(models)
     window = (config.window or sum(map(_window, writers))) if config.ordered else None
@@ -168,9 +170,9 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
         ConfigError: no recipe asks the role, or its models want different dialects.
     """
     if role not in (WRITER, *chain.doors):
-        asked = ", ".join(door for door in chain.doors)
         recipe = " and ".join(link.recipe.name for link in chain.links)
-        raise ConfigError(f"roles.{role}: {recipe} asks no {role}; leave it out (asked: {asked})")
+        asked = ", ".join(door for door in chain.doors if door not in OTHER_DOORS)
+        raise ConfigError(f"roles.{role}: {recipe} asks no {role}, but {asked}; leave it out")
     models = [
         _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))
         for model in filled_role(config, role)
@@ -178,6 +180,16 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
     if len({(model.dialect, model.structured) for model in models}) > 1:
         raise ConfigError(f"roles.{role}: its models are asked in one way; give all the same dialect and structured")
     return tuple(models)
+
+
+def _check_other_doors(config: RunConfig, chain: Chain) -> None:
+    """Refuse a recipe that runs programs or calls tools where none are configured, and the other way round."""
+    for door, told, does in (("sandbox", config.sandbox, "runs programs"), ("tools", config.tools, "calls tools")):
+        asking = [link.recipe.name for link in chain.links if any(door in stage.doors for stage in link.stages)]
+        if asking and told is None:
+            raise ConfigError(f"{door}: {asking[0]} {does}; name a kind, with {door}.kind")
+        if told is not None and not asking:
+            raise ConfigError(f"{door}: no recipe of this run {does}; leave it out")
 
 
 def _check_strict(link: Link, writer: BackendConfig) -> None:

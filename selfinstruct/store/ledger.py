@@ -43,6 +43,7 @@ from selfinstruct.records import (
 )
 from selfinstruct.store.keys import Kind, canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
+from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
 
 NAME = "ledger.sqlite"
@@ -188,14 +189,14 @@ class Ledger:
         Raises:
             RunError: the folder cannot be written.
         """
-        path, unborn = folder / NAME, folder / f".{NAME}.new"
+        path = folder / NAME
         with boundary(path):
             if path.exists():
                 raise RunError(f"{folder}: holds a run since a moment ago; the same command continues it")
-            for leftover in (unborn, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            for leftover in (Path(f"{path}-wal"), Path(f"{path}-shm")):
                 leftover.unlink(missing_ok=True)
             # Without a write-ahead log, so that one rename makes the run exist: what is cut short before is no run.
-            with cls(sqlite3.connect(unborn, isolation_level=None), unborn) as ledger:
+            with replacing(path) as [unborn], cls(sqlite3.connect(unborn, isolation_level=None), unborn) as ledger:
                 migrate(ledger._db)
                 with ledger._transaction():
                     ledger._db.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
@@ -203,7 +204,6 @@ class Ledger:
                     ledger._db.executemany("INSERT INTO seeds VALUES (?, ?, ?)", rows)
                     ledger._db.executemany("INSERT INTO prompts VALUES (?, ?)", prompts.items())
                     ledger._event("target", value=target)
-            unborn.replace(path)
             return cls(_connect(path), path)
 
     @classmethod
@@ -858,10 +858,12 @@ def _draft(row: Sequence[Any]) -> Draft:
 
 def _sample(row: Sequence[Any]) -> Sample:
     instruction, instances, meta, system, tools, family, facets, id, stage, parent = row
-    return Sample(
-        id=id, stage=stage, instruction=instruction, instances=_load(instances), meta=_decode(meta)[0], parent=parent,
-        system=system, tools=_tools(tools), family=family, facets={} if facets == "{}" else _decode(facets)[0],
-    )  # fmt: skip
+    sample: Sample = _AS_SAMPLE.validate_python({
+        "id": id, "stage": stage, "instruction": instruction, "instances": _load(instances), "meta": _decode(meta)[0],
+        "parent": parent, "system": system, "tools": _tools(tools), "family": family,
+        "facets": {} if facets == "{}" else _decode(facets)[0],
+    })  # fmt: skip
+    return sample
 
 
 def _dump(records: Iterable[Record]) -> str:
@@ -870,16 +872,22 @@ def _dump(records: Iterable[Record]) -> str:
 
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to for text of our own, which has no space around it: half its time, row for row."""
-_INSTANCES = TypeAdapter(tuple[Instance, ...])
-_TOOLS = TypeAdapter(tuple[Tool, ...])
+# The validators themselves: what pydantic wraps around them costs as much as a short record.
+_AS_SAMPLE = TypeAdapter(Sample).validator
+_AS_INSTANCES = TypeAdapter(tuple[Instance, ...]).validator
+_AS_TOOLS = TypeAdapter(tuple[Tool, ...]).validator
 
 
 def _load(text: str | None) -> tuple[Instance, ...]:
-    return () if text is None or text == "[]" else _INSTANCES.validate_json(text)
+    if text is None or text == "[]":
+        return ()
+    instances: tuple[Instance, ...] = _AS_INSTANCES.validate_json(text)
+    return instances
 
 
 def _tools(text: str) -> tuple[Tool, ...]:
-    return () if text == "[]" else _TOOLS.validate_json(text)
+    tools: tuple[Tool, ...] = () if text == "[]" else _AS_TOOLS.validate_json(text)
+    return tools
 
 
 @contextmanager

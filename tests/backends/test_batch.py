@@ -623,7 +623,7 @@ async def test_what_was_being_gathered_was_never_sent(server: BatchServer, tmp_p
     async with opened(server, tmp_path) as backend:
         waiting = asyncio.create_task(backend.complete(question(1)))
         await asyncio.sleep(0)
-        assert [path.name for path in tmp_path.glob("batches/*")] == ["0001.jsonl.part"]
+        assert [path.name for path in tmp_path.glob("batches/*")] == [".0001.jsonl.part"]
         waiting.cancel()
     assert not list(tmp_path.glob("batches/*"))
     async with opened(server, tmp_path) as backend:

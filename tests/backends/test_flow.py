@@ -106,6 +106,16 @@ def test_a_server_that_is_overloaded_is_asked_for_a_third_less_at_once_and_then_
     assert grown[-1] > 55
 
 
+def test_before_an_answer_no_number_is_blamed() -> None:
+    """How many at once are too many is only known once some were borne."""
+    width = Width(256, 128)
+    width.back_off(1.0, 1.0, 100, blamed=True)
+    assert width.limit == 128
+    width.answered(0.5, 2.0, 100, 60)
+    width.back_off(2.0, 3.0, 100, blamed=True)
+    assert width.limit == 99
+
+
 def test_a_stray_error_is_no_sign_of_overload_and_a_fifth_of_them_is() -> None:
     def after(share: float) -> int:
         width, rng = Width(64), Random(3)
@@ -309,6 +319,22 @@ async def test_a_cap_that_was_told_is_kept_from_the_first_request_on(cap: dict[s
         within = sum(start <= at < start + 5 for at in server.taken)
         assert within <= 5 * rate * 1.2 + 1
     assert 400 / (clock() - 1000) > 0.8 * rate
+
+
+def test_a_pause_too_short_lowers_no_rate() -> None:
+    """Refused at once after a pause, the server was not asked too fast: it is only waited longer for."""
+    pace = Pace()
+    for count in range(100):
+        pace.sent(1000.0 + count / 200, 0)
+    assert pace.refused(1000.495, 1000.5, None)
+    rate, waits = pace.rate, [pace.wait(1000.5, None)]
+    for _ in range(3):
+        now = 1000.5 + sum(waits) + len(waits)
+        pace.sent(now, 0)
+        assert pace.refused(now, now, None)
+        waits.append(pace.wait(now, None))
+    assert pace.rate == rate
+    assert waits == pytest.approx([0.5, 1.0, 2.0, 4.0])
 
 
 @given(remaining=st.integers(0, 250), out=st.integers(0, 64), reset=st.floats(2.1, 100))

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.inputs.config import RecipeConfig
+from selfinstruct.inputs.config import RecipeConfig, RunConfig
+from selfinstruct.recipes.chain import Chain
 from selfinstruct.run.told import source
 from tests.cli.conftest import Say, timeless
 from tests.support.cli import INSTRUCTIONS, Said, answers, write
@@ -103,7 +104,7 @@ def test_the_rows_of_an_alpaca_file_are_evolved_round_by_round(here: Path, selfi
 def test_an_evolution_that_is_done_says_so_when_it_is_run_again(here: Path, selfinstruct: Say) -> None:
     command = ("evolve", alpaca(here), "--script", evolving(here), *ONCE, "--quiet")
     assert selfinstruct(*command) == (0, exports("alpaca-evolved", 2), "")
-    done = "outputs/alpaca-evolved is complete: 2 tasks kept; nothing is left to evolve.\n"
+    done = "outputs/alpaca-evolved is complete: 2 tasks kept; nothing is left to do.\n"
     assert selfinstruct(*command) == (0, exports("alpaca-evolved", 2), done)
 
 
@@ -146,7 +147,7 @@ def test_with_a_name_of_its_own_what_lives_in_an_evolution_is_evolved(here: Path
     further = evolving(here, BUS_2, TIDE_3, name="further.jsonl")
     said = selfinstruct("evolve", "alpaca-evolved", "--run", "further", "--script", further, *ONCE, "--quiet")
     assert said == (0, exports("further", 2), "")
-    live = source(RecipeConfig(name="evol-instruct"), here / "outputs/alpaca-evolved")
+    live = source(Chain.of(RunConfig(recipe=RecipeConfig(name="evol-instruct"))), here / "outputs/alpaca-evolved")
     assert [(seed.id, seed.instruction) for seed in live] == [
         ("alpaca-evolved/seed_0002", BUS), ("alpaca-evolved/2.1", TIDE_2),
     ]  # fmt: skip
@@ -227,7 +228,7 @@ def test_a_dry_run_prints_the_first_prompt_and_an_estimate_and_leaves_nothing(he
     ]
     assert re.fullmatch(r"  about 19 requests, [\d,]+ tokens in, [\d,]+ out", lines[3])
     assert lines[4] == "  cost: no cost (a model of your own)"
-    assert lines[6:] == ["Nothing was asked."]
+    assert lines[5:] == ["Nothing was asked."]
     assert sorted(path.name for path in here.iterdir()) == ["alpaca.json", "evolve.jsonl"]
 
 
@@ -297,9 +298,7 @@ def test_another_model_judges_where_one_is_named(here: Path, selfinstruct: Say) 
     told = selfinstruct("show", "alpaca-evolved", "4.1", "--prompts").out
     assert "    answered (stop): It depends.\n" in told
     assert selfinstruct("verify", "alpaca-evolved").code == 0
-    assert selfinstruct("evolve", "alpaca-evolved").err.endswith(
-        "is complete: 1 tasks kept; nothing is left to evolve.\n"
-    )
+    assert selfinstruct("evolve", "alpaca-evolved").err.endswith("is complete: 1 tasks kept; nothing is left to do.\n")
     assert "No one asks me" not in told
 
 
@@ -307,9 +306,10 @@ def test_a_judge_that_is_only_named_is_asked_where_the_writer_is(here: Path, sel
     script = evolving(here, judge=" Equal")
     said = selfinstruct("evolve", alpaca(here), "--script", script, *ONCE, "--judge-model", "critic", "--quiet")
     assert said == (0, "", "")
-    assert stored(here, "alpaca-evolved")["judge"] | {"extra": {}} == {
+    [judge] = stored(here, "alpaca-evolved")["roles"]["judge"]
+    assert judge | {"extra": {}} == {
         "kind": "scripted", "model": "critic", "script": script, "dialect": "completion", "api_key_env": "OPENAI_API_KEY",
-        "structured": False, "batch": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {},
+        "structured": False, "batch": False, "concurrency": 1, "timeout": 600.0, "attempts": 5, "server_args": [], "context": 4096, "extra": {}, "weight": 1.0,
     }  # fmt: skip
 
 
@@ -323,7 +323,7 @@ def test_an_evolution_goes_on_with_the_judge_that_it_was_begun_with(here: Path, 
     said = selfinstruct(*command, "--judge-model", "another")
     assert (
         said.err
-        == "selfinstruct: outputs/alpaca-evolved: begun with judge.model = 'critic', not 'another'; leave it out, or begin another run with --run\n"
+        == "selfinstruct: outputs/alpaca-evolved: begun with roles.judge.model = 'critic', not 'another'; leave it out, or begin another run with --run\n"
     )
 
 
@@ -368,10 +368,10 @@ MISTAKES = {
     f"evolve alpaca.json {SCRIPT} --set filters.elimination.tolerence=1": "filters.elimination: unknown key `tolerence`; did you mean `tolerance`?",
     f"evolve alpaca.json {SCRIPT} --judge-modle x": None,
     f"evolve alpaca.json {SCRIPT} --set judge.kind=opanai": "unknown backend 'opanai'; did you mean openai? known: llamacpp, openai, scripted, vllm",
-    f"evolve alpaca.json {SCRIPT} --set judge.kind=vllm": "judge: a second vLLM server is not started; name one that is running with judge.base_url",
-    f"evolve alpaca.json {SCRIPT} --set judge.kind=scripted": "configuration: `judge`: a scripted backend needs `script`, a file of answers",
+    f"evolve alpaca.json {SCRIPT} --set judge.kind=vllm": "roles.judge: a second vLLM server is not started; name one that is running with roles.judge.base_url",
+    f"evolve alpaca.json {SCRIPT} --set judge.kind=scripted": "configuration: `roles.judge`: a scripted backend needs `script`, a file of answers",
     f"evolve alpaca.json {SCRIPT} --set judge.script=nope.jsonl": None,
-    f"generate {SCRIPT} --set judge.model=critic": "judge: the recipe self-instruct asks no judge; leave it out",
+    f"generate {SCRIPT} --set judge.model=critic": "roles.judge: self-instruct asks no judge, but writer; leave it out",
     f"evolve alpaca.json {SCRIPT} --prompts folder/haiku --operators limerick": f"unknown operator 'limerick'; known: {KNOWN.replace('in_breadth', 'haiku, in_breadth')}",
     f"evolve alpaca.json {SCRIPT} --prompts folder/haiku --operators haiku": 'prompt operators/haiku: an operator says evolution = "depth" or "breadth" in its front matter',
 }  # fmt: skip
@@ -443,7 +443,7 @@ def test_how_many_are_in_flight_does_not_say_who_evolves(first: Said, selfinstru
 
 def test_an_evolution_that_was_begun_knows_who_evolves(first: Said, here: Path, selfinstruct: Say) -> None:
     selfinstruct("evolve", "first", "--script", evolving(here), *ONCE, "--quiet")
-    done = "outputs/first-evolved is complete: 2 tasks kept; nothing is left to evolve.\n"
+    done = "outputs/first-evolved is complete: 2 tasks kept; nothing is left to do.\n"
     assert selfinstruct("evolve", "first", "--quiet") == (0, exports("first-evolved", 2), done)
 
 
@@ -507,7 +507,7 @@ def test_a_judge_added_later_is_another_run_and_says_so_briefly(here: Path, self
 
 def test_an_unknown_key_of_the_judge_is_answered_with_the_nearest(material: Path, selfinstruct: Say) -> None:
     said = selfinstruct("evolve", "alpaca.json", "--script", "evolve.jsonl", "--set", "judge.modle=x")
-    assert said.err == "selfinstruct: configuration: unknown key `judge.modle`; did you mean `model`?\n"
+    assert said.err == "selfinstruct: configuration: unknown key `roles.judge.modle`; did you mean `model`?\n"
 
 
 def test_a_judge_where_nothing_is_eliminated_is_a_contradiction(material: Path, selfinstruct: Say) -> None:

@@ -68,7 +68,7 @@ def test_a_dry_run_prints_the_first_prompt_and_an_estimate_and_leaves_nothing(he
     ]
     assert re.fullmatch(r"  about 2,333 requests, [\d,]+ tokens in, [\d,]+ out", estimate.splitlines()[3])
     assert estimate.splitlines()[4] == "  cost: no cost (a model of your own)"
-    assert estimate.splitlines()[6] == "Nothing was asked."
+    assert estimate.splitlines()[5] == "Nothing was asked."
     assert (said.code, said.err) == (0, "")
     assert sorted(path.name for path in here.iterdir()) == ["answers.jsonl", "seeds.jsonl"]
 

@@ -103,7 +103,7 @@ def test_the_log_is_shown_when_asked(flag: str, place: int, here: Path, selfinst
     said = selfinstruct(*arguments)
     assert (said.code, said.out) == (0, EXPORTS)
     assert re.search(
-        r"^\d\d:\d\d:\d\d INFO selfinstruct\.cli\.session: outputs/first: begins with 8 seeds, recipe self-instruct$",
+        r"^\d\d:\d\d:\d\d INFO selfinstruct\.run\.session: outputs/first: begins with 8 seeds, recipe self-instruct$",
         said.err,
         re.MULTILINE,
     )

@@ -44,7 +44,7 @@ MISTAKES = {
     "generate --set filters.rouge.treshold=1": "filters.rouge: unknown key `treshold`; did you mean `threshold`?",
     "generate --set recipe.switches.any_yess=false": "recipe self-instruct: unknown key `switches.any_yess`; did you mean `any_yes`?",
     "generate --set backend.modle=x": "configuration: unknown key `backend.modle`; did you mean `model`?",
-    "generate --set colour=red": "configuration: unknown key `colour` (known: n, seeds, prompts, seed, ordered, window, formats, patience, recipe, backend, judge, filters, budget, export)",
+    "generate --set colour=red": "configuration: unknown key `colour` (known: n, seeds, prompts, seed, ordered, window, formats, patience, recipe, then, backend, roles, sandbox, tools, filters, budget, export)",
     "generate --set n": "--set n: write it as key=value, such as filters.rouge.threshold=0.6",
     "generate --set n=many": "configuration: `n` = 'many': input should be a valid integer",
     "generate --set n=true": "configuration: `n` = True: input should be a valid integer",

@@ -80,21 +80,3 @@ def test_parquet_is_written_in_groups_that_bound_what_is_held(tmp_path: Path) ->
     write_rows(((0, {"n": n}) for n in range(25_000)), tmp_path / "rows.parquet")
     with parquet.ParquetFile(tmp_path / "rows.parquet") as file:
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [10_000, 10_000, 5_000]
-
-
-def test_a_file_that_is_written_anew_is_at_no_moment_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = [tmp_path / name for name in ("a", "b", "gone")]
-    for path in old:
-        path.write_text("old")
-    move, seen = Path.replace, list[list[str]]()
-
-    def moving(source: Path, target: Path) -> Path:
-        seen.append([path.read_text() for path in old if path.exists()])
-        return move(source, target)
-
-    monkeypatch.setattr(Path, "replace", moving)
-    with writing.staged(tmp_path, old) as stage:
-        for name in ("a", "b"):
-            (stage / name).write_text("new")
-    assert seen == [["old", "old"], ["new", "old"]]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

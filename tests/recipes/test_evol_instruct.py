@@ -267,7 +267,7 @@ def test_a_family_evolves_once_a_round_whatever_becomes_of_it(data: st.DataObjec
             members.append((child.id, child.instruction))
         assert len(follow_ups) == (number < rounds)
         job = follow_ups[0] if follow_ups else job
-    assert state.tallies["evolve"].done == rounds == state.extent
+    assert state.taper.tallies["evolve"].done == rounds == state.extent
     assert state.tasks == len(members) - 1
     assert state.spent
 

@@ -73,7 +73,7 @@ class Charging(Model):
 def metered(run: Run, role: Role = "writer") -> Usage:
     """What the ledger has counted."""
     with Ledger.open(run.folder) as ledger:
-        return ledger.meter()[role].spent
+        return ledger.meter()[role].spent if role in ledger.meter() else Usage()
 
 
 def dollars(usage: Usage) -> float:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.errors import Refused, SourceError, Transient
-from selfinstruct.inputs.config import RecipeConfig
+from selfinstruct.inputs.config import RecipeConfig, RunConfig
+from selfinstruct.recipes.chain import Chain
 from selfinstruct.records import Completion, Request
 from selfinstruct.run.events import Settled
 from selfinstruct.run.rejudge import rejudge
@@ -320,7 +321,7 @@ def test_without_one_the_writer_judges(tmp_path: Path) -> None:
 def test_an_evolution_with_a_judge_of_its_own_is_verified_by_its_name(tmp_path: Path) -> None:
     run = evolution(tmp_path, judge=JUDGE).drive(model(1.0), judge=Model(evolving(), model="j"))
     assert run.differences() == []
-    run.change("UPDATE run SET value = 'k' WHERE key = 'judge'")
+    run.change("UPDATE run SET value = json_set(value, '$.judge', 'k') WHERE key = 'models'")
     assert run.differences() != []
 
 
@@ -487,7 +488,7 @@ def test_an_evolution_as_source_gives_the_members_that_live(tmp_path: Path) -> N
         latest[json.loads(meta)["root"]] = id
     assert any(root == id for root, id in latest.items()), "for this test a root must live"
     assert any(root != id for root, id in latest.items())
-    found = source(EVOLVE, run.folder)
+    found = source(Chain.of(RunConfig(recipe=EVOLVE)), run.folder)
     assert sorted(seed.id for seed in found) == sorted(f"run/{id}" for id in latest.values())
     tasks = dict(run.query("SELECT id, instruction FROM kept WHERE stage = 'answer'"))
     assert {seed.id: seed.instruction for seed in found if seed.id[4:] in tasks} == {
@@ -501,7 +502,7 @@ def test_an_evolution_as_source_gives_the_members_that_live(tmp_path: Path) -> N
 
 def test_a_run_of_another_recipe_as_source_gives_the_tasks_that_it_kept(tmp_path: Path) -> None:
     run = Run(tmp_path / "one", n=4).drive()
-    found = source(EVOLVE, run.folder)
+    found = source(Chain.of(RunConfig(recipe=EVOLVE)), run.folder)
     rows = run.query("SELECT id, instruction, instances FROM kept WHERE stage = 'instances' ORDER BY rank")
     assert [(seed.id, seed.instruction, [[i.input, i.output] for i in seed.instances]) for seed in found] == [
         (f"run/{id}", instruction, json.loads(instances)) for id, instruction, instances in rows
@@ -514,9 +515,11 @@ def test_a_run_of_another_recipe_as_source_gives_the_tasks_that_it_kept(tmp_path
 def test_a_run_that_has_kept_nothing_is_no_source(tmp_path: Path, recipe: str) -> None:
     run = Run(tmp_path, recipe={"name": recipe})
     with pytest.raises(SourceError) as raised:
-        source(EVOLVE, run.folder)
+        source(Chain.of(RunConfig(recipe=EVOLVE)), run.folder)
     assert str(raised.value) == f"{run.folder}: this run has kept no task yet; continue it first"
 
 
 def test_a_file_as_source_is_its_seeds(tmp_path: Path) -> None:
-    assert [seed.id for seed in source(EVOLVE, written_seeds(tmp_path))] == [f"s{i}" for i in range(10)]
+    assert [seed.id for seed in source(Chain.of(RunConfig(recipe=EVOLVE)), written_seeds(tmp_path))] == [
+        f"s{i}" for i in range(10)
+    ]

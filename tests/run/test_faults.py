@@ -137,7 +137,7 @@ def narrow(room: int) -> Answer:
 
 def test_a_prompt_that_is_too_long_is_given_less_room_and_then_fewer_demonstrations(tmp_path: Path) -> None:
     run = Run(tmp_path, n=1, concurrency=1, patience=1).drive(Model(narrow(room=100)))
-    asked = [shape(*row) for row in run.query("SELECT request FROM answers WHERE job = 1 ORDER BY id")]
+    asked = [shape(*row) for row in run.query("SELECT question FROM answers WHERE job = 1 ORDER BY id")]
     rooms = [room for room, _ in asked]
     assert rooms[:5] == [1024, 512, 256, 128, 64], "first the answer's room is halved"
     assert rooms[5] == 1024, "then the prompt shows less"

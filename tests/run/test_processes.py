@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.cli import session
-from selfinstruct.cli.session import Session
 from selfinstruct.errors import RunError
+from selfinstruct.run import session
+from selfinstruct.run.session import new_folder
 from selfinstruct.store.ledger import Ledger
 from tests.support.cli import say
 from tests.support.processes import Command, answer, command, model_server, program, until
@@ -133,9 +133,8 @@ def test_while_a_run_goes_on_a_second_process_reads_it_and_may_not_continue_it(t
 
 def test_a_second_process_leaves_alone_what_the_first_has_not_yet_begun(tmp_path: Path) -> None:
     """The folder holds nothing but the lock while the first one waits for its backend."""
-    first, second = Session(tmp_path / "run"), Session(tmp_path / "run")
-    with first._new_folder():
-        with pytest.raises(RunError, match="in use by"), second._new_folder():
+    with new_folder(tmp_path / "run"):
+        with pytest.raises(RunError, match="in use by"), new_folder(tmp_path / "run"):
             pass
         assert (tmp_path / "run/lock").exists()
     assert not (tmp_path / "run").exists()

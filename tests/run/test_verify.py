@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from selfinstruct.cli.session import Session
 from selfinstruct.errors import ConfigError, RunError, Transient
 from selfinstruct.records import Draft
+from selfinstruct.run import session as api
 from selfinstruct.run.asking import asked_of
 from selfinstruct.run.rejudge import rejudge
 from selfinstruct.run.state import RunState
@@ -49,20 +49,21 @@ LAST = "(SELECT id FROM kept WHERE stage = 'instances' ORDER BY rank DESC LIMIT 
 CHANGES = {
     "an answer": "UPDATE answers SET text = replace(text, 'Output', 'In other words') WHERE text LIKE 'Input:%'",
     "an answer gone": "DELETE FROM answers WHERE job = (SELECT job FROM kept WHERE stage = 'instances' LIMIT 1)",
-    "a request": "UPDATE answers SET request = replace(request, 'Write 1 ', 'Write 100 ')",
+    "a request": "UPDATE answers SET question = replace(question, 'Write 1 ', 'Write 100 ')",
     "a verdict flipped": "UPDATE verdicts SET keep = 1 WHERE reason = 'near_duplicate'",
     "a reason": "UPDATE verdicts SET reason = 'too_long' WHERE reason = 'near_duplicate'",
     "a score": "UPDATE verdicts SET detail = replace(detail, '0.', '0.9') WHERE reason = 'near_duplicate'",
     "a verdict more": "INSERT INTO verdicts SELECT draft, 9, 'rouge', 1, 'passed', '{}', '[]' FROM verdicts LIMIT 1",
     "a stray verdict": "INSERT INTO verdicts VALUES ('999.1', 0, 'rouge', 1, 'passed', '{}', '[]')",
-    "a drop kept": 'UPDATE drafts SET kept = 1, stayed = \'[["","x"]]\' WHERE kept = 0 AND rank ='
+    "a drop kept": 'UPDATE drafts SET kept = 1, stayed = \'[{"output":"x"}]\' WHERE kept = 0 AND rank ='
     " (SELECT min(rank) FROM drafts WHERE kept = 0)",
-    "an instance": f"UPDATE drafts SET stayed = replace(stayed, '[[', '[[\"\",\"more\"],[') WHERE id = {LAST}",
+    "an instance": f"UPDATE drafts SET stayed = replace(stayed, '[{{', '[{{\"output\":\"more\"}},{{')"
+    f" WHERE id = {LAST}",
     "an instruction": f"UPDATE drafts SET instruction = instruction || '!' WHERE id = {LAST}",
     "what a recipe knows": f"UPDATE drafts SET meta = '{{}}' WHERE id = {LAST}",
     "a draft gone": f"DELETE FROM drafts WHERE id = {LAST}",
-    "a draft more": "INSERT INTO drafts SELECT job, 99, job || '.99', NULL, stage, 0, '', '[]', NULL, NULL, '{}'"
-    " FROM drafts LIMIT 1",
+    "a draft more": "INSERT INTO drafts SELECT job, 99, job || '.99', NULL, stage, 0, '', '[]', NULL, NULL, '{}',"
+    " '', '[]', '', '{}' FROM drafts LIMIT 1",
     "the pool's order": "UPDATE drafts SET rank = CASE rank WHEN 1 THEN -2 WHEN 2 THEN 1 END WHERE rank IN (1, 2)",
     "two settlements swapped": "UPDATE events SET job = (SELECT a.job + b.job - events.job FROM"
     " (SELECT job FROM events WHERE kind = 'settle' ORDER BY seq LIMIT 1) a,"
@@ -83,7 +84,7 @@ CHANGES = {
     "a tally of jobs": "UPDATE tally_jobs SET jobs = jobs - 1",
     "a tally gone": "DELETE FROM tally_answers",
     "a tally more": "INSERT INTO tally_instances VALUES ('none', 3)",
-    "the model's name": "UPDATE run SET value = 'another' WHERE key = 'model'",
+    "the model's name": "UPDATE run SET value = '{\"writer\": \"another\"}' WHERE key = 'models'",
 }
 
 
@@ -202,10 +203,10 @@ def test_settings_that_there_are_not_leave_no_copy(whole: Run, tmp_path: Path, f
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("continue_it", [lambda session: session.resume({"n": 99}), lambda session: session.retry({})])
-def test_a_filtered_run_is_not_gone_on_with(stricter: Path, continue_it: Callable[[Session], int]) -> None:
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_filtered_run_is_not_gone_on_with(stricter: Path, retry: bool) -> None:
     with pytest.raises(RunError, match=r"judged again from .* continue that run"):
-        continue_it(Session(stricter))
+        Session(api.Run.of(stricter, {} if retry else {"n": 99})).drive(retry=retry)
 
 
 def test_an_existing_folder_is_not_written_over(whole: Run, tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ class Width:
         """The server wants less, while `at_once` are out: said once for all of them.
 
         Where far fewer are out than might be, it is not their number that is too high; nor where as many are needed to
-        keep up a pace that the server is known to bear. But where nothing else is left to be `blamed`, and as many were
-        not borne before, one of them was too many.
+        keep up a pace that the server is known to bear. But where nothing else is left to be `blamed`, and not as many
+        were out when one was answered, one of them was too many.
         """
-        few = at_once <= self._borne if blamed else at_once < self.limit / 2
+        few = at_once <= (self._borne or at_once) if blamed else at_once < self.limit / 2
         if self.steady or sent_at < self._backed_off_at or few:
             return
         self._backed_off_at = now

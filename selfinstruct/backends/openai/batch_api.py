@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from selfinstruct.backends.base import Backend
-from selfinstruct.backends.openai.batch_files import FOLDER, Batch, Journal, whole
+from selfinstruct.backends.openai.batch_files import FOLDER, Batch, Journal, writable
 from selfinstruct.backends.openai.boundary import NotFound, boundary, object_of, payload_of
 from selfinstruct.backends.openai.gathered import BatchBackend, TooLarge
 from selfinstruct.backends.openai.live import open_openai
@@ -30,6 +30,7 @@ from selfinstruct.backends.openai.server import Server, client_of, servers_of
 from selfinstruct.errors import EndpointError, RateLimited, Refused, Transient
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.inputs.plugins import Notice
+from selfinstruct.text.files import Part
 
 FIRST_PAUSE = 5.0
 """Seconds before a batch is looked at again; grows by half each time."""
@@ -254,7 +255,7 @@ class BatchApi:
     async def _download(self, id: str, path: Path) -> None:
         """A file of the server's; one that it has no longer is left out, and its lines are asked again."""
         try:
-            with whole(path) as file:
+            with writable(path), Part(path) as file:
                 async with aclosing(self._pieces(id)) as pieces:
                     async for piece in pieces:
                         file.write(piece)

@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from selfinstruct.backends.openai.boundary import object_of, parsed
 from selfinstruct.errors import RunError
 from selfinstruct.records import Record
+from selfinstruct.text.files import Part, whole
 
 FOLDER = "batches"
 MOST_LINES = 50_000
@@ -112,8 +112,8 @@ class Batch:
             RunError: the folder cannot be written.
         """
         self.state = self.state.model_copy(update=changes)
-        with whole(self.record) as file:
-            file.write(self.state.model_dump_json(indent=1).encode() + b"\n")
+        with writable(self.record):
+            whole(self.record, f"{self.state.model_dump_json(indent=1)}\n")
 
     def requests(self) -> Iterator[tuple[str, bytes]]:
         """Each line of its file, with its id."""
@@ -173,9 +173,8 @@ class Gathering:
         self._batch = Batch(folder, State(number=number, name=name, url=url, lines=0), [], fresh=True)
         self._most = (most_lines, most_bytes)
         self._bytes = 0
-        self._part = _part_of(self._batch.input)
-        with _writable(self._part):
-            self._file = self._part.open("wb")
+        with writable(self._batch.input):
+            self._part = Part(self._batch.input)
         self.full = asyncio.Event()
         self.touched = time.monotonic()
         """When the last line was added, in seconds of `time.monotonic`."""
@@ -191,8 +190,8 @@ class Gathering:
         if self.ids and (len(self.ids) >= most_lines or self._bytes + len(line) > most_bytes):
             self.full.set()
             return False
-        with _writable(self._part):
-            self._file.write(line)
+        with writable(self._batch.input):
+            self._part.file.write(line)
         self.ids.append(id)
         self._bytes += len(line)
         self.touched = time.monotonic()
@@ -204,17 +203,14 @@ class Gathering:
         Raises:
             RunError: the folder cannot be written.
         """
-        with _writable(self._part):
-            _to_disk(self._file)
-            self._file.close()
-            _replace(self._part, self._batch.input)
+        with writable(self._batch.input):
+            self._part.keep()
         self._batch.save(lines=len(self.ids))
         return self._batch
 
     def discard(self) -> None:
         """Throw away what was gathered."""
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+        self._part.discard()
 
 
 class Journal:
@@ -229,7 +225,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with _writable(folder):
+        with writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._last = 0
 
@@ -264,44 +260,12 @@ class Journal:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when it is whole and on the disk, and not before.
+def writable(path: Path) -> Iterator[None]:
+    """Say in one line which file could not be written.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file system refused something.
     """
-    part = _part_of(path)
-    try:
-        with _writable(path):
-            with part.open("wb") as file:
-                yield file
-                _to_disk(file)
-            _replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _replace(part: Path, path: Path) -> None:
-    """Rename, and see that the name is on the disk too."""
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

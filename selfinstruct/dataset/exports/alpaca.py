@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, answered, with_system
+from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, with_system
 from selfinstruct.records import Sample
 
 FILES = ("alpaca.json", "alpaca.jsonl")
@@ -16,7 +16,7 @@ AXOLOTL = {"type": "alpaca"}
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
-    """One row for each instance."""
-    for instance in answered(sample):
+    """One row for each exchange."""
+    for instance in exchanges(sample):
         row = {"instruction": sample.instruction, "input": instance.input, "output": instance.output}
-        yield with_system(row, setting)
+        yield with_system(row, sample, setting)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from selfinstruct.records import Instance, Sample
+from selfinstruct.records import Instance, Sample, Tool
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.lineage import Step, steps
 
@@ -29,8 +30,9 @@ class Setting(NamedTuple):
 class Export(Protocol):
     """A format.
 
-    Two more attributes are optional: `LLAMA_FACTORY` and `AXOLOTL`, the entries that make these trainers read its
-    files (`exports.trainers`). `JSON_ONLY = True` says that its rows have no columns which a table could hold.
+    More attributes are optional: `LLAMA_FACTORY` and `AXOLOTL`, the entries that make these trainers read its files
+    (`dataset.trainers`), and `LLAMA_FACTORY_CALLS` and `AXOLOTL_CALLS`, what they need beside where tools are called.
+    `JSON_ONLY = True` says that its rows have no columns which a table could hold.
     """
 
     FILES: tuple[str, ...]
@@ -38,29 +40,49 @@ class Export(Protocol):
     how: `.json` is one array, `.jsonl` a row to a line."""
 
     def rows(self, sample: Sample, setting: Setting) -> Iterator[Fields]:
-        """The rows of one sample, most often one for each instance that is `answered`; none if it holds no such."""
+        """The rows of one sample, most often one for each instance that is `complete`; none if it holds no such."""
         ...
 
 
 # What formats have in common
 
 
-def answered(sample: Sample) -> Iterator[Instance]:
-    """The instances that can be trained on: those with an output."""
-    return (instance for instance in sample.instances if instance.output.strip())
+def complete(sample: Sample) -> Iterator[Instance]:
+    """The instances that can be trained on."""
+    return (instance for instance in sample.instances if instance.complete)
 
 
-def question(sample: Sample, instance: Instance) -> str:
-    """Instruction and input as one text, with a newline between them: as WizardLM and LLaMA-Factory join them."""
-    return f"{sample.instruction}\n{instance.input}" if instance.input else sample.instruction
+def exchanges(sample: Sample) -> Iterator[Instance]:
+    """Of these the single exchanges without tools, which is all that a flat format has columns for."""
+    if sample.tools:
+        return iter(())
+    return (instance for instance in sample.instances if not instance.turns and instance.complete)
 
 
-def conversation(sample: Sample, instance: Instance, setting: Setting) -> list[tuple[str, str]]:
-    """Role and text of each turn; the roles are `system`, `user` and `assistant`."""
-    system = [("system", setting.system)] if setting.system else []
-    return [*system, ("user", question(sample, instance)), ("assistant", instance.output)]
+def system_of(sample: Sample, setting: Setting) -> str:
+    """The system prompt of a row: the sample's own, else the one asked for; "" for none."""
+    return sample.system or setting.system
 
 
-def with_system(row: Fields, setting: Setting) -> Fields:
-    """A row of a format that has a column for the system prompt, with it where one was asked for."""
-    return {"system": setting.system, **row} if setting.system else row
+def with_system(row: Fields, sample: Sample, setting: Setting) -> Fields:
+    """A row of a format that has a column for the system prompt, with it where there is one."""
+    system = system_of(sample, setting)
+    return {"system": system, **row} if system else row
+
+
+def with_tools(row: Fields, sample: Sample) -> Fields:
+    """A row with a column for the tools that are offered, where there are any.
+
+    JSON in a text, which every trainer reads: as columns, all schemas of a table would get the properties of all.
+    """
+    if not sample.tools:
+        return row
+    return {**row, "tools": json.dumps([_schema(tool) for tool in sample.tools], ensure_ascii=False)}
+
+
+def _schema(tool: Tool) -> Fields:
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, answered, with_system
+from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, with_system
 from selfinstruct.records import Sample
 
 FILES = ("dolly.jsonl",)
@@ -24,13 +24,13 @@ AXOLOTL = {
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
-    """One row for each instance."""
+    """One row for each exchange."""
     category = sample.meta.get("category") or ("classification" if sample.meta.get("is_classification") else "")
-    for instance in answered(sample):
+    for instance in exchanges(sample):
         row = {
             "instruction": sample.instruction,
             "context": instance.input,
             "response": instance.output,
             "category": category,
         }
-        yield with_system(row, setting)
+        yield with_system(row, sample, setting)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, answered, question, with_system
-from selfinstruct.records import Sample
+from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, with_system
+from selfinstruct.records import Sample, question
 
 FILES = ("evol.jsonl",)
 LLAMA_FACTORY = {"columns": {"prompt": "instruction", "response": "output"}}
@@ -13,6 +13,6 @@ AXOLOTL = {"type": "alpaca"}
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
-    """One row for each instance."""
-    for instance in answered(sample):
-        yield with_system({"instruction": question(sample, instance), "output": instance.output}, setting)
+    """One row for each exchange."""
+    for instance in exchanges(sample):
+        yield with_system({"instruction": question(sample, instance), "output": instance.output}, sample, setting)

@@ -1,4 +1,7 @@
-"""JSONL with lineage: one line to a sample, with all of its instances and how each step of its making went."""
+"""JSONL with lineage: one line to a sample, with all of its instances and how each step of its making went.
+
+Nothing is left out: thoughts, rivals, scores and checks are there where a sample has them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from selfinstruct.records import Sample
 
 FILES = ("samples.jsonl",)
 JSON_ONLY = True
+_MORE = {"system", "tools", "family", "facets"}
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
-    """One row: the task, what the recipe knows of it, and its lineage from the first prompt on."""
+    """One row: the task whole, what the recipe knows of it, and its lineage from the first prompt on."""
     yield {
         "id": sample.id,
         "instruction": sample.instruction,
-        "instances": [instance.model_dump() for instance in sample.instances],
+        "instances": [instance.fields() for instance in sample.instances],
         **sample.meta,
+        **sample.model_dump(mode="json", include=_MORE, exclude_defaults=True),
         "lineage": [step._asdict() for step in setting.lineage(sample)],
     }

@@ -1,4 +1,4 @@
-"""Prompt and completion as TRL's SFTTrainer reads them: `prompt` all turns but the last, `completion` the answer.
+"""Prompt and completion as TRL's SFTTrainer reads them: `prompt` all turns but the last, `completion` that one.
 
 Lists of messages and not plain text. TRL joins two plain texts as they stand and applies no chat template, so that an
 instruction would run into its answer; given messages it applies the model's own template and counts the loss on the
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, answered
-from selfinstruct.dataset.exports.messages import turns
-from selfinstruct.records import Sample
+from selfinstruct.dataset.exports.base import Fields, Setting, complete, with_tools
+from selfinstruct.dataset.exports.messages import messages
+from selfinstruct.records import Sample, conversation
 
 FILES = ("prompt-completion.jsonl",)
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
     """One row for each instance."""
-    for instance in answered(sample):
-        *prompt, completion = turns(sample, instance, setting)
-        yield {"prompt": prompt, "completion": [completion]}
+    for instance in complete(sample):
+        *prompt, completion = messages(conversation(sample, instance, setting.system))
+        yield with_tools({"prompt": prompt, "completion": [completion]}, sample)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, answered
+from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, system_of
 from selfinstruct.records import Instance, Sample
 
 FILES = ("text.jsonl",)
@@ -17,14 +17,14 @@ AXOLOTL = {"type": "completion"}
 
 
 def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
-    """One row for each instance."""
-    for instance in answered(sample):
+    """One row for each exchange."""
+    for instance in exchanges(sample):
         yield {"text": "\n\n".join(_parts(sample, instance, setting))}
 
 
 def _parts(sample: Sample, instance: Instance, setting: Setting) -> Iterator[str]:
-    if setting.system:
-        yield setting.system
+    if system := system_of(sample, setting):
+        yield system
     yield f"### Instruction:\n{sample.instruction}"
     if instance.input:
         yield f"### Input:\n{instance.input}"
