@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 from selfinstruct.dataset.card import Licence, card, public
 from selfinstruct.dataset.card.markdown import block, code, plain
-from selfinstruct.inputs.config import BackendConfig, RoleConfig, RunConfig, Tree, build, merge
+from selfinstruct.inputs.config import RoleConfig, RunConfig, Tree, build, merge
 from selfinstruct.records import Tool
 from selfinstruct.store.ledger import Ledger
 from tests.support.ledgers import empty, settled, task
@@ -266,7 +266,8 @@ def test_nothing_that_a_model_or_a_server_wrote_is_active(tmp_path: Path) -> Non
     run = Run(tmp_path, n=6).drive(Model(answering(0.5)))
     before = active(told(run))
     evil = "\n".join(EVIL).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    run.change("UPDATE drafts SET instruction = ?, stayed = ? WHERE kept", evil, json.dumps([{"input": evil, "output": evil}]))
+    stayed = json.dumps([{"input": evil, "output": evil}])
+    run.change("UPDATE drafts SET instruction = ?, stayed = ? WHERE kept", evil, stayed)
     run.change("UPDATE answers SET model = ?", evil)
     name(run, evil, **{evil: evil})
     run.change("UPDATE verdicts SET reason = ? WHERE keep = 0", evil)
@@ -347,15 +348,15 @@ def test_a_setting_is_private_until_it_is_listed() -> None:
 
     class Config(RunConfig):
         fresh: str = "unthought"
-        backend: BackendConfig = Backend(extra={"fresh": "unthought", "top_k": 5})
-        roles: dict[str, tuple[RoleConfig, ...]] = {"judge": (Backend(model="m"),)}
 
+    backend, judge = Backend(extra={"fresh": "unthought", "top_k": 5}), Backend(model="m")
     tree = {
         "recipe": {"name": "r", "fresh": "unthought", "table": {"fresh": "unthought", "number": 3}},
         "then": [{"name": "s", "fresh": ["unthought"]}],
         "filters": {"rouge": {"fresh": "unthought", "threshold": 0.6}},
     }
-    shown = public.settings(Config.model_validate(tree))
+    config = Config.model_validate(tree).model_copy(update={"backend": backend, "roles": {"judge": (judge,)}})
+    shown = public.settings(config)
     assert "unthought" not in str(shown)
     assert shown["backend"]["extra"] == {"top_k": 5}
     assert shown["roles"]["judge"][0]["model"] == "m"
