@@ -195,11 +195,14 @@ class ExportConfig(Section):
     system_prompt: str = ""
     """Text that every conversation or prompt begins with."""
     provenance: bool = False
-    """Add columns that say where a row is from: `id`, `recipe`, `model`, and of an evolution the family."""
-    rounds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
-    """Rounds of an evolution to write, 0 for its source rows; none named means every round from 1."""
+    """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and its family if it has one."""
+    facets: dict[str, Words] = {}
+    """Values of facets to write, such as `facets.topic = ["tides"]`; a row is written that has one of the values of
+    each facet named. None named means all."""
     parents: bool = False
-    """Add what the chosen rounds of an evolution were evolved from, up to the source rows."""
+    """Add what the chosen rows were made from, up to the source rows."""
+    sources: bool = False
+    """Add all rows that the run started from."""
 
     @field_validator("validation", mode="before")
     @classmethod

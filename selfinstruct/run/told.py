@@ -30,7 +30,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.records import WRITER, Sample, Seed
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import made_from
+from selfinstruct.store.lineage import origins
 
 Model = TypeVar("Model", bound=BackendConfig)
 FOREIGN_SHARE = 0.005
@@ -101,12 +101,13 @@ def _tasks_of(path: Path) -> list[Seed]:
     nothing that was kept has been made from them."""
     with Ledger.open(path) as ledger:
         chain = stored(ledger).chain
-        kept: list[Seed | Sample] = list(ledger.samples("d.stage = ?", chain.task_stage))
+        kept: list[Seed | Sample] = list(ledger.samples(stage=chain.task_stage))
         gone: set[str] = set()
         if kept and chain.last.recipe.replaces:
             before = _before(chain)
-            kept = [*(ledger.samples("d.stage = ?", before) if before else ledger.seeds()), *kept]
-            gone = set(made_from(ledger, chain.task_stage, before).values())
+            made_from = origins(ledger, chain.task_stage, before)
+            gone = {made_from[task.id] for task in kept if task.id in made_from}
+            kept = [*(ledger.samples(stage=before) if before else ledger.seeds()), *kept]
     live = [_seed_of(path.resolve().name, task) for task in kept if task.id not in gone]
     if not live:
         raise SourceError(f"{path}: this run has kept no task yet; continue it first")
