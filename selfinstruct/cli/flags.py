@@ -65,6 +65,16 @@ class Seconds(click.ParamType[Any]):
 PROMPTS = Flag(
     "--prompts", ("prompts",), {"metavar": "DIR", "help": "Folder of prompts that replace the shipped ones."}
 )
+THEN = Flag(
+    "--then",
+    ("then",),
+    {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "A recipe that goes on with each task the one before keeps; -n counts what the last keeps. May be"
+        " repeated.",
+    },
+)
 BACKEND = [
     Flag(
         "--backend",

@@ -9,7 +9,19 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from selfinstruct.cli.flags import BACKEND, MAKING, PROMPTS, SETTINGS_EPILOG, Flag, Given, run_options, tree_of
+from selfinstruct.cli.flags import (
+    BACKEND,
+    MAKING,
+    PROMPTS,
+    SETTINGS_EPILOG,
+    THEN,
+    Flag,
+    Given,
+    folder_of,
+    is_run,
+    run_options,
+    tree_of,
+)
 from selfinstruct.cli.logs import Command
 from selfinstruct.cli.session import enter
 from selfinstruct.inputs.config import RunConfig, Tree, build
@@ -21,6 +33,7 @@ Examples:
   selfinstruct generate my.jsonl --backend vllm --model Qwen/Qwen3-8B -n 50000
   selfinstruct generate --base-url http://localhost:8000/v1 --model my-model
   OPENAI_API_KEY=… selfinstruct generate --backend openai --model gpt-4o-mini -n 1000
+  selfinstruct generate --then evol-instruct -n 200
   selfinstruct generate --config run.toml --set filters.rouge.threshold=0.6
 """ + SETTINGS_EPILOG.format(command="GENERATE")
 
@@ -34,7 +47,12 @@ FLAGS = [
             "help": "Tasks to keep, each with at least one instance.  [default: 30]",
         },
     ),
-    Flag("--recipe", ("recipe", "name"), {"help": "self-instruct (default) or alpaca."}),
+    Flag(
+        "--recipe",
+        ("recipe", "name"),
+        {"metavar": "NAME", "help": "What is made and how; `recipes` lists them.  [default: self-instruct]"},
+    ),
+    THEN,
     Flag(
         "--strict/--no-strict",
         ("recipe", "strict"),
@@ -67,6 +85,8 @@ def generate(context: click.Context, /, source: str | None, **given: Any) -> int
             raise click.UsageError(f"seeds are given twice, {source} and --seeds {given['seeds']}: leave one out")
         given["seeds"] = source
     around = Given.taken(given)
+    if source is not None and is_run(folder := folder_of(source, around.output_dir)):
+        given["seeds"] = str(folder)
     tree = tree_of(FLAGS, around, given)
     return enter(tree, around, default_name(tree))
 
@@ -77,4 +97,5 @@ def default_name(tree: Tree) -> str:
     model = Path(config.backend.model).name or (
         "embedded" if config.backend.kind == "llamacpp" else config.backend.kind
     )
-    return re.sub(r"[^a-z0-9.]+", "-", f"{config.recipe.name}-{model}".lower()).strip("-.")
+    recipes = "-".join(told.name for told in (config.recipe, *config.then))
+    return re.sub(r"[^a-z0-9.]+", "-", f"{recipes}-{model}".lower()).strip("-.")

@@ -37,6 +37,7 @@ COMMANDS = {
     "review": "Keep, drop and edit the tasks of RUN by hand, in a browser, with the keyboard.",
     "dedup": "Drop near-duplicate rows of FILES, exactly, by ROUGE-L.",
     "seeds": "Look at seed tasks.",
+    "recipes": "List the recipes: what goes in, what comes out; with NAME, all settings of one.",
     "check": "Say whether the server is up, whether the model answers, and which dialect suits it.",
 }
 """Each command with its line in `--help`; it is the function of that name in the module of that name."""

@@ -195,11 +195,14 @@ class ExportConfig(Section):
     system_prompt: str = ""
     """Text that every conversation or prompt begins with."""
     provenance: bool = False
-    """Add columns that say where a row is from: `id`, `recipe`, `model`, and of an evolution the family."""
-    rounds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
-    """Rounds of an evolution to write, 0 for its source rows; none named means every round from 1."""
+    """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and its family if it has one."""
+    facets: dict[str, Words] = {}
+    """Values of facets to write, such as `facets.topic = ["tides"]`; a row is written that has one of the values of
+    each facet named. None named means all."""
     parents: bool = False
-    """Add what the chosen rounds of an evolution were evolved from, up to the source rows."""
+    """Add what the chosen rows were made from, up to the source rows."""
+    sources: bool = False
+    """Add all rows that the run started from."""
 
     @field_validator("validation", mode="before")
     @classmethod
@@ -261,11 +264,14 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _roles(cls, tree: Any) -> Any:
-        """A role of one model may be written as a table, and the judge's without its heading."""
+    def _shorthand(cls, tree: Any) -> Any:
+        """A role of one model may be written as a table, and the judge's without its heading; a further recipe by its
+        name alone."""
         if not isinstance(tree, Mapping) or not isinstance(tree.get("roles", {}), Mapping):
             return tree
         tree, roles = dict(tree), dict(tree.get("roles", {}))
+        if isinstance(then := tree.get("then"), list | tuple):
+            tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
         if "judge" in tree and "judge" in roles:
             raise ValueError("`judge` is short for `roles.judge`: keep one of the two")
         if "judge" in tree:
@@ -285,7 +291,7 @@ class RunConfig(Section):
 def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
     """Refuse a role that can draw no model, or whose models cannot be told apart."""
     if name in OTHER_DOORS:
-        raise ValueError(f"`roles.{name}`: the {name} is no model; give the role another name")
+        raise ValueError(f"`roles.{name}`: `{name}` is a table of its own and no role; give the role another name")
     if not sum(model.weight for model in models) > 0:
         raise ValueError(f"`roles.{name}`: its weights sum to nothing; give one of its models a weight above 0")
     named = [model.model for model in models]
@@ -395,12 +401,27 @@ def load(path: Path) -> Tree:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """A new tree: `over` wins, tables are merged, lists and values replaced."""
+    """A new tree: `over` wins, tables are merged, lists and values replaced.
+
+    A table over a list of tables is merged into them: by their places from 0, or where there is one into that.
+    """
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        merged[key] = _merged(merged.get(key), value)
     return merged
+
+
+def _merged(old: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(old, Mapping):
+        return merge(old, value)
+    if not isinstance(old, list) or not all(isinstance(table, Mapping) for table in old):
+        return value
+    if len(old) == 1 and not all(key.isdecimal() for key in value):
+        return [merge(old[0], value)]
+    places = {str(place): table for place, table in enumerate(old)}
+    return list(merge(places, value).values()) if value.keys() <= places.keys() else value
 
 
 def assignment(text: str) -> Tree:

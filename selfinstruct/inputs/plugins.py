@@ -7,10 +7,11 @@ known ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
+from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import unknown_name
 
 Notice = Callable[[str], None]
@@ -37,10 +38,22 @@ class Registry(NamedTuple):
         """The thing of that name, imported.
 
         Raises:
-            ConfigError: there is none; the message lists the known ones.
+            ConfigError: there is none (the message lists the known ones), or the package that has it cannot be
+                imported (the message names it).
         """
         if name in self.ours:
             return resolve_name(self.ours[name])
         for point in entry_points(group=self.group, name=name):
-            return point.load()
+            return self._loaded(point)
         raise unknown_name(self.kind, name, self.names())
+
+    def _loaded(self, point: EntryPoint) -> Any:
+        """What an entry point names; a package that cannot be imported is named, whatever went wrong in it."""
+        try:
+            return point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else point.module
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ConfigError(
+                f"{self.kind} {point.name!r}: the package {package} cannot be imported ({said:.200}); mend or remove it"
+            ) from error

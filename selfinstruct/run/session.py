@@ -300,7 +300,7 @@ class Run:
             RunError: the run has not begun.
         """
         with self._ledger() as ledger:
-            yield from ledger.samples("d.stage = ?", stored(ledger).task_stage)
+            yield from ledger.samples(stage=stored(ledger).task_stage)
 
     def drops(self) -> Iterator[StoredDraft]:
         """The drafts that were dropped, each with the verdict that decided.
@@ -309,7 +309,7 @@ class Run:
             RunError: the run has not begun.
         """
         with self._ledger() as ledger:
-            yield from ledger.drafts("NOT d.kept")
+            yield from ledger.drafts(kept=False)
 
     def export(self, *formats: str, to: str | Path | None = None, force: bool = False, **options: Any) -> list[Written]:
         """Write the kept tasks as files that trainers read; all appear at once, or none does.
@@ -458,9 +458,8 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     tree = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     if isinstance(tree.get("recipe"), str):
         tree["recipe"] = {"name": tree["recipe"]}
-    if "then" in tree:
-        then = [tree["then"]] if isinstance(tree["then"], str | Mapping) else tree["then"]
-        tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
+    if isinstance(tree.get("then"), str | Mapping):
+        tree["then"] = [tree["then"]]
     if isinstance(backend := tree.get("backend"), Mapping):
         tree["backend"] = implied(backend)
     return tree
@@ -487,7 +486,7 @@ def _already(state: RunState, ledger: Ledger, again: Collection[int] | None) -> 
     """How a run ends of which nothing is left to do, or whose budget is spent; no backend is started for that."""
     if again is not None:
         return None if again else Ended("complete", state.tasks, NOTHING_FAILED)
-    if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
+    if state.complete or (state.spent and not ledger.count_jobs("planned")):
         ending: Ending = "complete" if state.complete or state.target is None else "exhausted"
         return Ended(ending, state.tasks)
     if (over := spent_up(ledger, state.config)) is not None:

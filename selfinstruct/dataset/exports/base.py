@@ -6,61 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from selfinstruct.records import SEED_STAGE, Completion, Instance, Sample, Tool
+from selfinstruct.records import Instance, Sample, Tool
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lineage import Step, steps
 
 Fields = dict[str, Any]
-
-
-class Step(NamedTuple):
-    """One job in the making of a sample."""
-
-    job: int
-    stage: str
-    demonstrations: list[str]
-    """Ids of the seeds and samples that its prompt showed."""
-    answers: list[dict[str, Any]]
-    """Each answer's id, model, sampling and prompt."""
-    verdicts: list[dict[str, Any]]
-    """What each filter said of the draft that this step made."""
-
-
-class Lineage:
-    """How a sample came about, looked up in the ledger when asked for: most formats never ask."""
-
-    def __init__(self, ledger: Ledger, sample: Sample) -> None:
-        self._ledger = ledger
-        self._sample = sample
-
-    def steps(self) -> list[Step]:
-        """From the job that invented it to the one that finished it; none for a seed."""
-        steps: list[Step] = []
-        draft: str | None = None if self._sample.stage == SEED_STAGE else self._sample.id
-        while draft is not None:
-            step, draft = self._step(draft)
-            steps.insert(0, step)
-        return steps
-
-    def _step(self, draft: str) -> tuple[Step, str | None]:
-        stored = self._ledger.job(int(draft.partition(".")[0]))
-        answers = [
-            {
-                "id": answer.key,
-                "model": answer.answer.model,
-                "sampling": answer.question.get("sampling", {}),
-                "prompt": answer.question.get("prompt") or answer.question.get("messages"),
-            }
-            for answer in self._ledger.answers(stored.job.number)
-            if isinstance(answer.answer, Completion) and answer.answer.refused is None
-        ]
-        step = Step(
-            stored.job.number,
-            stored.job.stage,
-            list(stored.job.shown),
-            answers,
-            self._ledger.judgements(draft),
-        )
-        return step, stored.job.parent
 
 
 class Setting(NamedTuple):
@@ -74,7 +24,7 @@ class Setting(NamedTuple):
 
     def lineage(self, sample: Sample) -> list[Step]:
         """How a sample came about, from the job that invented it on."""
-        return Lineage(self.ledger, sample).steps()
+        return steps(self.ledger, sample)
 
 
 class Export(Protocol):

@@ -315,6 +315,6 @@ def test_a_format_that_trainers_cannot_be_told_of_has_nothing_beside_it(tmp_path
 
 def test_the_options_of_a_run_are_the_settings_of_its_table(tmp_path: Path) -> None:
     assert ExportConfig() == ExportConfig(
-        file_type=None, validation=None, split_seed=42, shard_rows=None, system_prompt="", provenance=False, rounds=(),
-        parents=False,
+        file_type=None, validation=None, split_seed=42, shard_rows=None, system_prompt="", provenance=False, facets={},
+        parents=False, sources=False,
     )  # fmt: skip
