@@ -163,7 +163,6 @@ def test_recipes_stand_in_a_chain(project: Path) -> None:
 
 def test_law_of_order_is_tried(project: Path) -> None:
     """The test that the page shows passes."""
-    pytest.importorskip("selfinstruct.run.laws")
     [code] = [code for code in blocks("adding-a-recipe", "python") if "assert_any_order" in code]
     shown: dict[str, Any] = {}
     (project / "tasks.jsonl").write_text(json.dumps(TASKS[2]), encoding="utf-8")
