@@ -256,7 +256,7 @@ def test_each_sample_is_told_its_own_way_though_one_prompt_led_to_many(tmp_path:
     with Ledger.open(run.folder) as ledger:
         for row in rows:
             drafts = [str(ledger.job(row["lineage"][1]["job"]).job.parent), row["id"]]
-            assert [step["verdicts"] for step in row["lineage"]] == [ledger.judgements(draft) for draft in drafts]
+            assert [step["verdicts"] for step in row["lineage"]] == [ledger.decisions(draft) for draft in drafts]
             jobs = [int(draft.partition(".")[0]) for draft in drafts]
             assert [step["job"] for step in row["lineage"]] == jobs
             answered = [[answer.key for answer in ledger.answers(job)] for job in jobs]
