@@ -291,7 +291,7 @@ class RunConfig(Section):
 def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
     """Refuse a role that can draw no model, or whose models cannot be told apart."""
     if name in OTHER_DOORS:
-        raise ValueError(f"`roles.{name}`: the {name} is no model; give the role another name")
+        raise ValueError(f"`roles.{name}`: `{name}` is a table of its own and no role; give the role another name")
     if not sum(model.weight for model in models) > 0:
         raise ValueError(f"`roles.{name}`: its weights sum to nothing; give one of its models a weight above 0")
     named = [model.model for model in models]

@@ -170,9 +170,10 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
         ConfigError: no recipe asks the role, or its models want different dialects.
     """
     if role not in (WRITER, *chain.doors):
-        recipe = " and ".join(link.recipe.name for link in chain.links)
+        recipes = [link.recipe.name for link in chain.links]
         asked = ", ".join(door for door in chain.doors if door not in OTHER_DOORS)
-        raise ConfigError(f"roles.{role}: {recipe} asks no {role}, but {asked}; leave it out")
+        ask = f"{' and '.join(recipes)} {'asks' if len(recipes) == 1 else 'ask'}"
+        raise ConfigError(f"roles.{role}: {ask} no {role}, but {asked}; leave it out")
     models = [
         _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))
         for model in filled_role(config, role)
