@@ -133,7 +133,7 @@ def test_the_queries_of_the_ledger_page_run(
     ]
     assert (score, text, resembles) == (1.0, "Name three rivers of Europe!", "Name three rivers of Europe.")
     [(_, instruction, given, made)] = found[
-        "SELECT k.id, k.instruction, json_extract(i.value, '$[0]') AS input, json_extract(i.value, '$[1]') AS output"
+        "SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input, json_extract(i.value, '$.output') AS output"
     ]
     assert (instruction, given, made) == ("Explain why the tide rises.", "the sea", "It is wide.")
     assert all(
