@@ -8,6 +8,7 @@ import re
 import shlex
 import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.dataset import exports
 from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.records import Instance, Reason, Sample
+from selfinstruct.store.ledger import NAME, Ledger
 from tests.support.cli import answers, say, seeds
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +101,24 @@ def test_every_command_in_the_examples_parses() -> None:
             cli.commands[command].make_context(command, arguments, help_option_names=["-h", "--help"])
 
 
+def test_the_schema_on_the_page_is_a_new_ledgers(tmp_path: Path) -> None:
+    """Its tables, views, indexes and triggers are those that a new ledger has, and make the same file (F2)."""
+
+    def made(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+        return db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+
+    Ledger.create(tmp_path, facts={}, seeds=[], prompts={}, target=1).close()
+    [schema] = [block for block in blocks("ledger", "sql") if block.startswith("CREATE")]
+    with closing(sqlite3.connect(tmp_path / NAME)) as ledger, closing(sqlite3.connect(":memory:")) as page_says:
+        page_says.executescript(schema)
+        assert made(page_says) == made(ledger)
+        names = {(kind, name) for kind, name, _ in made(ledger)}
+    assert set(re.findall(r"^CREATE (TABLE|VIEW|INDEX|TRIGGER) (\w+)", schema, re.MULTILINE)) == {
+        (kind.upper(), name) for kind, name in names
+    }
+    assert {kind for kind, _ in names} == {"table", "view", "index", "trigger"}
+
+
 def test_the_queries_of_the_ledger_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,9 +152,8 @@ def test_the_queries_of_the_ledger_page_run(
         "SELECT d.id, round(json_extract(d.detail, '$.score'), 3) AS score, d.instruction,"
     ]
     assert (score, text, resembles) == (1.0, "Name three rivers of Europe!", "Name three rivers of Europe.")
-    [(_, instruction, given, made)] = found[
-        "SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input, json_extract(i.value, '$.output') AS output"
-    ]
+    columns = "json_extract(i.value, '$.input') AS input, json_extract(i.value, '$.output') AS output"
+    [(_, instruction, given, made)] = found[f"SELECT k.id, k.instruction, {columns}"]
     assert (instruction, given, made) == ("Explain why the tide rises.", "the sea", "It is wide.")
     assert all(
         lost == 0
