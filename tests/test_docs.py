@@ -20,22 +20,11 @@ from selfinstruct import backends, filters, recipes
 from selfinstruct.backends.scripted import Line
 from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.dataset import exports
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.records import Instance, Reason, Sample
 from selfinstruct.store.ledger import NAME, Ledger
 from tests.support.cli import answers, say, seeds
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-
-
-def page(name: str) -> str:
-    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
-
-
-def blocks(name: str, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE)
+from tests.support.pages import DOCS, blocks, page
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +141,7 @@ def test_the_queries_of_the_ledger_page_run(
         "SELECT d.id, round(json_extract(d.detail, '$.score'), 3) AS score, d.instruction,"
     ]
     assert (score, text, resembles) == (1.0, "Name three rivers of Europe!", "Name three rivers of Europe.")
-    columns = "json_extract(i.value, '$.input') AS input, json_extract(i.value, '$.output') AS output"
-    [(_, instruction, given, made)] = found[f"SELECT k.id, k.instruction, {columns}"]
+    [(_, instruction, given, made)] = found["SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input,"]
     assert (instruction, given, made) == ("Explain why the tide rises.", "the sea", "It is wide.")
     assert all(
         lost == 0
@@ -176,7 +164,7 @@ def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:
     sample = Sample(
         id="1.1", stage="s", instruction="Add the numbers.", instances=(Instance(input="1, 2", output="3"),)
     )
-    setting = Setting(None)  # type: ignore[arg-type]
+    setting = ExportContext(None)  # type: ignore[arg-type]
     shown = re.findall(r"^### (\S+)\n.*?^```json\n(.*?)^```", page("formats"), re.DOTALL | re.MULTILINE)
     assert sorted(name for name, _ in shown) == sorted(exports.EXPORTS.ours)
     for name, row in shown:
