@@ -164,14 +164,14 @@ def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:
     sample = Sample(
         id="1.1", stage="s", instruction="Add the numbers.", instances=(Instance(input="1, 2", output="3"),)
     )
-    setting = ExportContext(None)  # type: ignore[arg-type]
+    context = ExportContext(None)  # type: ignore[arg-type]
     shown = re.findall(r"^### (\S+)\n.*?^```json\n(.*?)^```", page("formats"), re.DOTALL | re.MULTILINE)
     assert sorted(name for name, _ in shown) == sorted(exports.EXPORTS.ours)
     for name, row in shown:
         if name == "jsonl":
             assert set(json.loads(row)) >= {"id", "instruction", "instances", "lineage"}
         elif name != "self-instruct":
-            assert [json.loads(row)] == list(exports.open_export(name).rows(sample, setting))
+            assert [json.loads(row)] == list(exports.open_export(name).rows(sample, context))
 
 
 def test_the_answers_of_the_backends_page_are_a_script() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.dataset.exports import alpaca
-from selfinstruct.dataset.exports.base import Fields, Setting
+from selfinstruct.dataset.exports.base import ExportContext, Fields
 from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import ExportConfig
@@ -181,7 +181,7 @@ def test_what_fails_half_way_leaves_everything_as_it_was(tmp_path: Path, monkeyp
     exported(folder, "alpaca", "text")
     before = {name: (folder / "export" / name).read_bytes() for name in tree(folder / "export")}
 
-    def failing(sample: Sample, setting: Setting) -> list[Fields]:
+    def failing(sample: Sample, context: ExportContext) -> list[Fields]:
         if sample.id == "3.1":
             raise OSError(28, "No space left on device")
         return [{"instruction": "new", "input": "", "output": "new"}]
