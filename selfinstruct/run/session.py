@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfinstruct.backends import Backend, Notice, check_kind, open_backend
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.dataset.files import Written
 from selfinstruct.dataset.files import export as write
 from selfinstruct.dataset.selection import Selection
@@ -344,9 +344,9 @@ class Run:
         export = open_export(format)
         with self._ledger() as ledger:
             config, chain = stored(ledger)
-            setting = Setting(ledger, config.export.system_prompt, config.export.split_seed)
+            context = ExportContext(ledger, config.export.system_prompt, config.export.split_seed)
             selection = Selection(ledger, chain.task_stage, config.export)
-            return datasets.Dataset.from_list([row for sample in selection for row in export.rows(sample, setting)])
+            return datasets.Dataset.from_list([row for sample in selection for row in export.rows(sample, context)])
 
     def verify(self) -> Verified:
         """Derive every plan, draft, verdict and export again from the stored answers; nobody is asked.
