@@ -57,10 +57,10 @@ def fill(folder: Path, samples: int) -> None:
     with Ledger.open(folder, write=True) as ledger:
         db = ledger._db
         db.execute("BEGIN")
-        db.executemany("INSERT INTO jobs (number, stage, origin, payload, state) VALUES (?, 'tasks', '', '{}', 'settled')",
-                       ((job,) for job in jobs))  # fmt: skip
-        db.executemany("INSERT INTO answers VALUES (?,?,?,0,'completion',?,?,'stop','writer','m',800,700,0,0,NULL,'{}',1.0,?)",
-                       ((job, f"b2:{job}", job, text(rng, TEXT), text(rng, TEXT), job) for job in jobs))  # fmt: skip
+        begun = "INSERT INTO jobs (number, stage, origin, payload, state) VALUES (?, 'tasks', '', '{}', 'settled')"
+        db.executemany(begun, ((job,) for job in jobs))
+        answer = "INSERT INTO answers VALUES (?,?,?,0,'completion',?,?,'stop','writer','m',800,700,0,0,NULL,'{}',1.0,?)"
+        db.executemany(answer, ((job, f"b2:{job}", job, text(rng, TEXT), text(rng, TEXT), job) for job in jobs))
         db.executemany(
             "INSERT INTO drafts VALUES (?,?,?,?,'tasks',?,?,?,?,NULL,'{}','','[]','','{}')", drafts(rng, jobs)
         )
