@@ -1,4 +1,4 @@
-"""Writes what can be told from the code: docs/cli.md, docs/config.md, and the schema in docs/ledger.md.
+"""Writes what the code already says: docs/cli.md, docs/config.md, and the schema in docs/ledger.md.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    says which are not what the code says, and exits 1
@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -38,7 +40,7 @@ from selfinstruct.inputs.config import (
 from selfinstruct.recipes import RECIPES, find
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.recipes.evol_instruct import EvolInstruct
-from selfinstruct.store import schema
+from selfinstruct.store.schema import migrate
 
 DOCS = Path(__file__).parent
 MARKS = "<!-- schema: made by docs/generate.py -->", "<!-- end of schema -->"
@@ -219,10 +221,14 @@ def default(value: Any) -> str:
 
 
 def ledger_page(page: str) -> str:
-    """The page with the schema of a new ledger."""
+    """The page with the schema of a new ledger, as SQLite keeps it."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    return f"{before}{MARKS[0]}\n\n```sql\n{schema._LEDGER.strip()};\n```\n\n{MARKS[1]}{after}"
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db)
+        made = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
+    schema = ";\n\n".join(made)
+    return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
 
 
 def pages() -> dict[Path, str]:

@@ -1,27 +1,29 @@
 """Near-duplicates among rows that people have: the exact ROUGE-L of a run, without a run.
 
-    for decision in decide(texts, against=benchmark_texts):
-        if decision.match is None: ...
+    kept, dropped = dedup(rows, against=benchmark)
 
 Greedy, as in a run: rows are taken one by one, and one that is above the threshold with any row kept before, or with
-any row of the fixed corpus, is dropped. `dedup_files` does that from files to files.
+any row of the fixed corpus, is dropped. `dedup_files` does that from files to files, whatever their size.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from selfinstruct.dataset.writing import write_rows
-from selfinstruct.errors import SourceError
+from selfinstruct.errors import ConfigError, SourceError
 from selfinstruct.filters.rouge_index import Match, RougeIndex
-from selfinstruct.inputs.rows import Row, read_rows
+from selfinstruct.inputs.config import unknown_name
+from selfinstruct.inputs.rows import Row, kind_of, read_rows
 from selfinstruct.inputs.seeds import instruction_of
-from selfinstruct.text.words import rouge_tokens
+from selfinstruct.text.words import TOKENIZERS, rouge_tokens
 
+Item = TypeVar("Item", bound=str | Mapping[str, Any] | Row)
+"""A text, or a row: its fields, or as `read_rows` gives it."""
 Keep = Literal["first", "last", "longest"]
 """Which row of a group of near-duplicates stays: the first or last in the files' order, or the one with the longest
 text."""
@@ -44,6 +46,85 @@ class Report(NamedTuple):
     dropped: int
     against: int
     """Dropped for a text of the fixed corpus; part of `dropped`."""
+
+
+class Duplicate(NamedTuple, Generic[Item]):
+    """One that was dropped."""
+
+    item: Item
+    of: Any
+    """What it is too like: one that was kept, or one of the fixed corpus."""
+    score: float
+    """ROUGE-L F1 of the two, above the threshold and at most 1."""
+
+
+class Deduplicated(NamedTuple, Generic[Item]):
+    """What became of texts or rows: each of them is in one of the two, in its order."""
+
+    kept: list[Item]
+    dropped: list[Duplicate[Item]]
+
+
+def dedup(
+    items: Iterable[Item],
+    *,
+    against: Iterable[str | Mapping[str, Any] | Row] = (),
+    threshold: float = 0.7,
+    field: str | None = None,
+    tokenizer: str = "unicode",
+    keep: Keep = "first",
+) -> Deduplicated[Item]:
+    """Part near-duplicates from the rest, exactly, as `selfinstruct dedup` does from files to files.
+
+        kept, dropped = dedup(["Name a river.", "Name a river!"])
+
+    Args:
+        items: texts, or rows: dicts, or what `read_rows` gives.
+        against: a fixed corpus of texts or rows that all are compared with.
+        threshold: ROUGE-L F1 above which one is dropped, above 0 and at most 1.
+        field: of rows, the field that is compared; None for the instruction, or a chat's first question.
+        tokenizer: what a word is: `unicode`, or `rouge` as published; the two are equal on ASCII.
+        keep: which of near-duplicates stays: `first`, `last` or `longest`.
+
+    Raises:
+        ConfigError: a threshold, tokenizer or `keep` that cannot be.
+        SourceError: a row lacks the field, or holds no text there.
+    """
+    _check_settings(threshold, tokenizer, keep)
+    given, fixed = _listed(items), _listed(against)
+    index = RougeIndex(threshold, TOKENIZERS[tokenizer])
+    index.add_many(_compared(fixed, "against, row", field))
+    drops, cited = _drops(index, _compared(given, "row", field), keep), [*fixed, *given]
+    kept = [item for number, item in enumerate(given) if number not in drops]
+    dropped = [Duplicate(given[number], cited[of], score) for number, (of, score) in sorted(drops.items())]
+    return Deduplicated(kept, dropped)
+
+
+def _check_settings(threshold: float, tokenizer: str, keep: str) -> None:
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold = {threshold}: takes a number above 0 and at most 1, such as 0.7")
+    for kind, name, known in (("tokenizer", tokenizer, list(TOKENIZERS)), ("keep", keep, list(get_args(Keep)))):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def _listed(items: Iterable[Any]) -> list[Any]:
+    if isinstance(items, str | Path | Mapping):
+        raise SourceError(f"{items!s:.60}: one thing, where many are compared; of a file, hand in read_rows(…)")
+    return list(items)
+
+
+def _compared(items: Sequence[Any], place: str, field: str | None) -> list[str]:
+    """What of each is compared; one without a place of its own is called by its number, from 1."""
+    return [_text_of(item, f"{place} {number}", field) for number, item in enumerate(items, 1)]
+
+
+def _text_of(item: Any, place: str, field: str | None) -> str:
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, Mapping | Row):
+        raise SourceError(f"{place}: {kind_of(item)}, where a text or a row is compared; take it out")
+    return _text(item if isinstance(item, Row) else Row(place, dict(item)), field)
 
 
 def decide(
@@ -112,7 +193,7 @@ def dedup_files(
 
 
 def _drops(
-    index: RougeIndex, texts: Sequence[str], keep: Keep, progress: Callable[[int, int], None] | None
+    index: RougeIndex, texts: Sequence[str], keep: Keep, progress: Callable[[int, int], None] | None = None
 ) -> dict[int, tuple[int, float]]:
     """For each row to drop, by its place among `texts`: the row that it is too like, and the score.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.exports.base import Export, Fields, Setting
+from selfinstruct.dataset.exports.base import Export, ExportContext, Fields
 from selfinstruct.dataset.selection import Selection, family
 from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, Traits, describe
 from selfinstruct.dataset.writing import Writer, open_writer, writable
@@ -67,11 +67,11 @@ def export(
     with ledger.snapshot():
         selection = Selection(ledger, stage, options)
         origin = _Origin(ledger, stage, selection) if options.provenance else None
-        setting = Setting(ledger, options.system_prompt, options.split_seed)
+        context = ExportContext(ledger, options.system_prompt, options.split_seed)
         held_out = selection.held_out()
         with writable(folder), staged(folder, old) as part:
             outputs = [_Output(name, opened[name], part, options) for name in opened]
-            _write(selection, held_out, outputs, setting, origin)
+            _write(selection, held_out, outputs, context, origin)
             describe((place for output in outputs for place in output.places()), part)
     for output in outputs:
         if notice is not None:
@@ -83,7 +83,7 @@ def _write(
     selection: Selection,
     held_out: Collection[str],
     outputs: Sequence[_Output],
-    setting: Setting,
+    context: ExportContext,
     origin: _Origin | None,
 ) -> None:
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def _write(
             split = SPLITS[bool(held_out) and family(sample) in held_out]
             columns = origin.columns(sample) if origin else {}
             for output in outputs:
-                output.take(sample, split, setting, columns)
+                output.take(sample, split, context, columns)
 
 
 # What stands where
@@ -151,10 +151,10 @@ class _Output:
             for split in splits
         }  # fmt: skip
 
-    def take(self, sample: Sample, split: str, setting: Setting, columns: Fields) -> None:
+    def take(self, sample: Sample, split: str, context: ExportContext, columns: Fields) -> None:
         """Write the rows of a sample, each with the columns that it does not have itself."""
         held = False
-        for row in self._export.rows(sample, setting):
+        for row in self._export.rows(sample, context):
             held = True
             whole = {**row, **{name: value for name, value in columns.items() if name not in row}} if columns else row
             self._traits.see(whole)

@@ -502,8 +502,9 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
-    """A place in dots; the first of a list of tables is left out, for most often it is the only one."""
-    return ".".join(str(part) for part in place if part != 0 or isinstance(part, str))
+    """A place in dots; the first model of a role is left out, for most often it is the only one."""
+    only = place[:1] == ("roles",)
+    return ".".join(str(part) for part in place if not (only and part == 0 and isinstance(part, int)))
 
 
 def _table_in(kind: Any) -> Any:

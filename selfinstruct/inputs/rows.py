@@ -1,6 +1,6 @@
 """Files of rows that people bring, read one row at a time, each with its place.
 
-    for row in read_rows(Path("my.jsonl")):
+    for row in read_rows("my.jsonl"):
         print(row.place, row.fields["instruction"])         # my.jsonl:17 Translate the sentence …
 
 JSONL, JSON, CSV, TSV (each also as .gz), Parquet, and folders of them or saved by `datasets`. What the
@@ -66,8 +66,8 @@ def refuse(place: str, problem: str) -> NoReturn:
     raise SourceError(f"{place}: {problem}")
 
 
-def read_rows(path: Path, on_bad: OnBad = refuse) -> Iterator[Row]:
-    """The rows of a file or folder, in order; at least one.
+def read_rows(path: str | Path, on_bad: OnBad = refuse) -> Iterator[Row]:
+    """The rows of a file or folder, in order; at least one. Nothing is read before the first is asked for.
 
     Args:
         path: the file or folder; its kind is told by its first bytes, then by its suffix.
@@ -76,6 +76,7 @@ def read_rows(path: Path, on_bad: OnBad = refuse) -> Iterator[Row]:
     Raises:
         SourceError: missing, unreadable, of no known kind, broken as a whole, or without a single row.
     """
+    path = Path(path)
     try:
         rows = _folder_rows(path, on_bad) if path.is_dir() else _file_rows(path, on_bad)
         first = next(rows, None)

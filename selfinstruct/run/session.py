@@ -12,24 +12,22 @@ notebook, since it drives the run in a thread of its own.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
+import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack
 
-from selfinstruct.backends import Backend, Notice, check_kind, open_backend
+from selfinstruct.backends import Notice, check_kind, open_backend
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.exports.base import Setting
 from selfinstruct.dataset.files import Written
 from selfinstruct.dataset.files import export as write
-from selfinstruct.dataset.selection import Selection
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import ExportConfig, RunConfig, Tree, build, doors_of, dump, load, merge
+from selfinstruct.inputs.config import BackendConfig, ExportConfig, RunConfig, Tree, build, doors_of, dump, load, merge
 from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.inputs.rows import OnBad
 from selfinstruct.recipes.chain import Chain
@@ -37,6 +35,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.records import Sample
 from selfinstruct.run import loop, wording
 from selfinstruct.run.budget import exceeded, standings
+from selfinstruct.run.driven import Driven, Going, Stopped
 from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Ended, Ending, Event, Faulted
 from selfinstruct.run.folder import begin, continued, exported, write_config
@@ -50,6 +49,8 @@ from selfinstruct.tools import open_sandbox, open_toolbox
 if TYPE_CHECKING:
     from datasets import Dataset
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 GRACE = 10.0
@@ -59,17 +60,44 @@ Started = Callable[[Engine, Ledger], object]
 """Is called once the run is about to ask."""
 
 
-class Watching(NamedTuple):
-    """Who is told what, while a run is driven (`Run.events`)."""
-
-    notice: Notice
-    opening: Callable[[], object]
-    started: Started | None
-
-
 def log_line(line: str) -> None:
     """A `Notice` that goes to the log."""
     log.info("%s", line)
+
+
+class Watching(NamedTuple):
+    """Who is told what, while a run is driven (`Run.events`)."""
+
+    notice: Notice = log_line
+    opening: Callable[[], object] = lambda: None
+    started: Started | None = None
+
+
+Table = Mapping[str, Any]
+"""A table of settings."""
+
+
+class Settings(TypedDict, total=False):
+    """What `Run.open` takes: the fields of the configuration (docs/config.md), as they are most easily written."""
+
+    n: int | None
+    seeds: str | Path | None
+    prompts: str | Path | None
+    seed: int
+    ordered: bool
+    window: int | None
+    formats: Sequence[str]
+    patience: int
+    recipe: str | Table
+    then: str | Table | Sequence[str | Table]
+    backend: Table
+    roles: Mapping[str, Table | Sequence[Table]]
+    judge: Table
+    sandbox: Table
+    tools: Table
+    filters: Mapping[str, Table]
+    budget: Table
+    export: Table
 
 
 class Run:
@@ -77,7 +105,6 @@ class Run:
 
     Attributes:
         folder: where it lies: `config.toml`, `ledger.sqlite`, `export/`.
-        config: its configuration; resolved once the run has begun.
     """
 
     def __init__(self, folder: Path, tree: Tree, told: Told, *, skipped: Collection[str] = ()) -> None:
@@ -86,14 +113,16 @@ class Run:
         """Rows of the source that were passed over, with their places and why."""
         self._tree = tree
         self._told = told
-        self._engine: Engine | None = None
-        self._going = False
+        self._held = threading.Lock()
+        self._going: Going | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, config: str | Path | None = None, **settings: Any) -> Run:
+    def open(cls, folder: str | Path, config: str | Path | None = None, **settings: Unpack[Settings]) -> Run:
         """A run that is to begin in a folder, or the one that is there. Asks nobody, and writes nothing.
 
             Run.open("outputs/first", seeds="my.jsonl", n=500, recipe="alpaca", backend={"model": "Qwen/Qwen3-8B"})
+
+        Of a run that is there, nothing need be said again; what is said must not make it another run.
 
         Args:
             folder: of the run.
@@ -105,13 +134,15 @@ class Run:
             ConfigError: settings that cannot be, or that make it another run than the one in the folder.
             SourceError: seeds that cannot be read.
             PromptError: a prompt that cannot be read.
-            RunError: the folder's ledger cannot be read, or was judged again and cannot go on.
+            RunError: the place is a file, or its ledger cannot be read: damaged, or of another version.
         """
         return cls.of(Path(folder), merge(load(Path(config)) if config else {}, _tree(settings)))
 
     @classmethod
     def of(cls, folder: Path, tree: Tree) -> Run:
         """As `open`, from a tree of settings."""
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder}: is a file; name a folder for the run")
         if (folder / NAME).is_file():
             with Ledger.open(folder) as ledger:
                 told = continued(ledger, tree)
@@ -124,7 +155,8 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The configuration; resolved once the run has begun."""
+        """The configuration, with everything filled in; before the run has begun that may still change with the model
+        that turns out to answer."""
         return self._told.config
 
     @property
@@ -141,7 +173,10 @@ class Run:
 
     def __iter__(self) -> Iterator[Event]:
         """Begin or continue the run: everything that happens, as it happens, the last being `Ended`."""
-        return Driven(self).events()
+        going = Going()
+        with self._hold(going):
+            driving = self._driving(going, Watching())
+            yield from Driven(going, driving, name=f"run {self.folder}").events()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """The same in a coroutine."""
@@ -152,7 +187,8 @@ class Run:
 
         Raises:
             EndpointError: nobody answers; what was answered is stored, and the run can be continued.
-            RunError: another process holds the run, or its folder cannot be written.
+            RunError: the run is going already, here or in another process, cannot go on, or its folder cannot be
+                written.
         """
         return self._finished([event for event in self if isinstance(event, Ended)])
 
@@ -162,21 +198,24 @@ class Run:
             return self._finished([event async for event in events if isinstance(event, Ended)])
 
     def _finished(self, ended: list[Ended]) -> Ended:
-        with Ledger.open(self.folder) as ledger:
-            exported(ledger, self.folder / "export", notice=log_line)
+        if self.exists:  # not where it was stopped before it had begun
+            with Ledger.open(self.folder) as ledger:
+                exported(ledger, self.folder / "export", notice=log_line)
         return ended[-1]
 
     def stop(self) -> None:
-        """Start nothing more; what is in flight is given its grace. A second call gives it none.
+        """Start nothing more, from any thread; what is in flight is given its grace. A second call gives it none.
+
+        The loop that drives the run goes on until `Ended`.
 
         Raises:
             RunError: the run is not going.
         """
-        if self._engine is None:
+        if (going := self._going) is None:
             raise RunError(f"{self.folder}: is not going; iterate over the run, or call finish(), to drive it")
-        self._engine.stop()
+        going.stop()
 
-    async def events(
+    def events(
         self,
         *,
         notice: Notice = log_line,
@@ -194,29 +233,57 @@ class Run:
 
         Raises:
             EndpointError: nobody answers; what was answered is stored, and the run can be continued.
-            RunError: the run is going already, here or in another process, or its folder cannot be written.
+            RunError: the run is going already, here or in another process, cannot go on, or its folder cannot be
+                written.
         """
-        if self._going:
-            raise RunError(f"{self.folder}: is going already; stop() it, or leave its loop first")
-        self._going = True
-        try:
-            seen = Watching(notice, opening, started)
-            going = self._continued(seen, retry=retry) if self.exists else self._begun(seen)
-            async with aclosing(going) as events:
-                async for event in events:
-                    if isinstance(event, Faulted):
-                        _log_fault(event)
-                    yield event
-        finally:
-            self._going, self._engine = False, None
+        going = Going()
+        events = self._followed(going, Watching(notice, opening, started), retry=retry)
+        going.follower = weakref.ref(events)
+        return events
 
-    async def _begun(self, seen: Watching) -> AsyncGenerator[Event, None]:
+    async def _followed(self, going: Going, seen: Watching, *, retry: bool) -> AsyncGenerator[Event, None]:
+        while (before := self._going) is not None and before.left:
+            await before.over.wait()
+        with self._hold(going):
+            async with aclosing(self._driving(going, seen, retry=retry)) as events:
+                async for event in events:
+                    yield event
+
+    @contextmanager
+    def _hold(self, going: Going) -> Iterator[None]:
+        """One going at a time."""
+        if not self._held.acquire(blocking=False):
+            raise RunError(f"{self.folder}: is going already; stop() it, or leave its loop first")
+        self._going = going
+        try:
+            yield
+        finally:
+            self._going = None
+            self._held.release()
+            going.over.set()
+
+    async def _driving(self, going: Going, seen: Watching, *, retry: bool = False) -> AsyncGenerator[Event, None]:
+        going.enter()
+        stopped = False
+        try:
+            events = self._continued(going, seen, retry=retry) if self.exists else self._begun(going, seen)
+            async with aclosing(events):
+                async for event in events:
+                    self._log(event)
+                    yield event
+        except Stopped:
+            stopped = True
+        if stopped:
+            self._log(ended := Ended("interrupted", going.tasks))
+            yield ended
+
+    async def _begun(self, going: Going, seen: Watching) -> AsyncGenerator[Event, None]:
         """The folder holds a ledger only once those whom the run asks have answered."""
         told = self._told
         log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
         with new_folder(self.folder):
             async with AsyncExitStack() as stack:
-                world = await self._world(stack, seen)
+                world = await self._world(stack, going, seen)
                 writer = next(iter(world.models.values())).model
                 asked = build(RunConfig, self._tree, where="configuration")
                 if writer != asked.backend.model and asked.backend.dialect is None:
@@ -225,10 +292,10 @@ class Run:
                 models = {door: backend.model for door, backend in world.models.items()}
                 ledger = stack.enter_context(begin(self.folder, told, models))
                 engine = self._made(RunState.load(ledger, told), ledger, world)
-                async for event in self._driven(engine, ledger, seen):
+                async for event in self._driven(going, engine, ledger, seen):
                     yield event
 
-    async def _continued(self, seen: Watching, *, retry: bool) -> AsyncGenerator[Event, None]:
+    async def _continued(self, going: Going, seen: Watching, *, retry: bool) -> AsyncGenerator[Event, None]:
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
             told = self._told = continued(ledger, self._tree)
             _refuse_filtered(ledger)
@@ -237,46 +304,67 @@ class Run:
             write_config(self.folder, told.config)
             again = ledger.retry() if retry else None
             state = RunState.load(ledger, told)
+            going.tasks = state.tasks
             log.info("%s: goes on from %s", self.folder, state.count)
             if (ended := _already(state, ledger, again)) is not None:
                 yield ended
                 return
             async with AsyncExitStack() as stack:
-                world = await self._world(stack, seen)
+                world = await self._world(stack, going, seen)
                 self._check_same(world, ledger)
-                async for event in self._driven(self._made(state, ledger, world, again), ledger, seen):
+                engine = self._made(state, ledger, world, again)
+                async for event in self._driven(going, engine, ledger, seen):
                     yield event
 
-    async def _driven(self, engine: Engine, ledger: Ledger, seen: Watching) -> AsyncGenerator[Event, None]:
-        self._engine = engine
-        with seldom_collected():
-            if seen.started is not None:
-                seen.started(engine, ledger)
-            # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
-            await asyncio.sleep(0)
-            async with aclosing(engine.run()) as events:
+    async def _driven(
+        self, going: Going, engine: Engine, ledger: Ledger, seen: Watching
+    ) -> AsyncGenerator[Event, None]:
+        going.engine = engine
+        if seen.started is not None:
+            seen.started(engine, ledger)
+        # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
+        await asyncio.sleep(0)
+        async with aclosing(engine.run()) as events:
+            try:
                 async for event in events:
                     yield event
-        log.info("%s: left with %s", self.folder, engine.state.count)
+            except GeneratorExit:
+                # The loop was left: that stops the run as `stop` does.
+                engine.stop()
+                async for event in events:
+                    self._log(event)
+                raise
 
-    async def _world(self, stack: AsyncExitStack, seen: Watching) -> World:
+    async def _world(self, stack: AsyncExitStack, going: Going, seen: Watching) -> World:
         """All whom the run asks, opened; each has a place of its own for what it leaves there: a log, batches."""
         seen.opening()
-        models: dict[str, Backend] = {}
-        for door, told in doors_of(self.config).items():
-            place = self.folder if not models else self.folder / door.replace(":", "-").replace("/", "-")
-            models[door] = await stack.enter_async_context(open_backend(told, folder=place, notice=seen.notice))
-        names = (f"{door}: {backend.model} ({type(backend).__name__})" for door, backend in models.items())
-        log.info("%s: asks %s", self.folder, ", ".join(names))
-        config, sandbox, toolbox = self.config, None, None
-        if config.sandbox is not None:
-            opening = open_sandbox(config.sandbox, folder=self.folder, notice=seen.notice)
-            sandbox = await stack.enter_async_context(opening)
-        if config.tools is not None:
-            toolbox = await stack.enter_async_context(
-                open_toolbox(config.tools, folder=self.folder, notice=seen.notice)
-            )
+        async with going.opening():
+            models = {
+                door: await stack.enter_async_context(open_backend(told, folder=place, notice=seen.notice))
+                for door, told, place in self._places()
+            }
+            names = (f"{door}: {backend.model} ({type(backend).__name__})" for door, backend in models.items())
+            log.info("%s: asks %s", self.folder, ", ".join(names))
+            config, sandbox, toolbox = self.config, None, None
+            if config.sandbox is not None:
+                sandboxes = open_sandbox(config.sandbox, folder=self.folder, notice=seen.notice)
+                sandbox = await stack.enter_async_context(sandboxes)
+            if config.tools is not None:
+                toolboxes = open_toolbox(config.tools, folder=self.folder, notice=seen.notice)
+                toolbox = await stack.enter_async_context(toolboxes)
         return World(models, sandbox, toolbox)
+
+    def _places(self) -> Iterator[tuple[str, BackendConfig, Path]]:
+        """Each model by its name in the run, with its configuration and its folder."""
+        for number, (door, told) in enumerate(doors_of(self.config).items()):
+            yield door, told, self.folder / (door.replace(":", "-").replace("/", "-") if number else "")
+
+    def _log(self, event: Event) -> None:
+        if isinstance(event, Faulted):
+            log.info("job %d, attempt %d: %s: %s", event.job.number, event.attempt, event.fault.kind, event.fault)
+        elif isinstance(event, Ended):
+            why = f": {event.message}" if event.message else ""
+            log.info("%s: ended, %s, with %d tasks kept%s", self.folder, event.ending, event.tasks, why)
 
     def _made(self, state: RunState, ledger: Ledger, world: World, again: Collection[int] | None = None) -> Engine:
         # A batch is not waited for: whoever continues the run finds it where it was.
@@ -294,13 +382,13 @@ class Run:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def samples(self) -> Iterator[Sample]:
-        """The tasks that were kept, as people have reviewed them, in order of settlement.
+        """The tasks that were kept, as people have reviewed them, in order of settlement; also while the run is going.
 
         Raises:
             RunError: the run has not begun.
         """
-        with self._ledger() as ledger:
-            yield from ledger.samples(stage=stored(ledger).task_stage)
+        self._check_begun()
+        return self._read(lambda ledger: ledger.samples(stage=stored(ledger).task_stage))
 
     def drops(self) -> Iterator[StoredDraft]:
         """The drafts that were dropped, each with the verdict that decided.
@@ -308,8 +396,12 @@ class Run:
         Raises:
             RunError: the run has not begun.
         """
-        with self._ledger() as ledger:
-            yield from ledger.drafts(kept=False)
+        self._check_begun()
+        return self._read(lambda ledger: ledger.drafts(kept=False))
+
+    def _read(self, rows: Callable[[Ledger], Iterator[T]]) -> Iterator[T]:
+        with Ledger.open(self.folder) as ledger:
+            yield from rows(ledger)
 
     def export(self, *formats: str, to: str | Path | None = None, force: bool = False, **options: Any) -> list[Written]:
         """Write the kept tasks as files that trainers read; all appear at once, or none does.
@@ -324,29 +416,41 @@ class Run:
             ConfigError: an unknown format or option.
             RunError: nothing is kept yet, or the folder cannot be written.
         """
-        with self._ledger() as ledger:
+        self._check_begun()
+        with Ledger.open(self.folder) as ledger:
             config, chain = stored(ledger)
             asked = build(ExportConfig, merge(dump(config.export), options), where="export")
             folder = Path(to) if to else self.folder / "export"
             return write(
-                ledger, chain.task_stage, formats or config.formats, folder, asked, replace=force or to is None
+                ledger,
+                chain.task_stage,
+                formats or config.formats,
+                folder,
+                asked,
+                replace=force or to is None,
+                notice=log_line,
             )
 
     def to_dataset(self, format: str = "alpaca") -> Dataset:
-        """The kept tasks as a `datasets.Dataset` with the columns of a format.
+        """The kept tasks as a `datasets.Dataset` with the columns of a format; a validation split is not parted off.
 
         Raises:
-            ConfigError: an unknown format.
-            RunError: nothing is kept yet.
+            ConfigError: an unknown format, or one whose rows have no columns.
+            RunError: nothing is kept yet, or the format holds nothing of it.
         """
         import datasets
+        from pyarrow import parquet
 
-        export = open_export(format)
-        with self._ledger() as ledger:
-            config, chain = stored(ledger)
-            setting = Setting(ledger, config.export.system_prompt, config.export.split_seed)
-            selection = Selection(ledger, chain.task_stage, config.export)
-            return datasets.Dataset.from_list([row for sample in selection for row in export.rows(sample, setting)])
+        if getattr(open_export(format), "JSON_ONLY", False):
+            raise ConfigError(
+                f"format {format}: its rows have no columns, as a dataset must; take another, or export()"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            whole: dict[str, Any] = {"file_type": "parquet", "validation": None, "shard_rows": None}
+            [written] = self.export(format, to=scratch, **whole)
+            if not written.rows:
+                raise RunError(f"{self.folder}: nothing that is kept fits into {format}; take messages, or jsonl")
+            return datasets.Dataset(parquet.read_table(written.path))
 
     def verify(self) -> Verified:
         """Derive every plan, draft, verdict and export again from the stored answers; nobody is asked.
@@ -354,62 +458,12 @@ class Run:
         Raises:
             RunError: the run has not begun.
         """
-        self._ledger().close()
+        self._check_begun()
         return loop.anywhere(verify, self.folder)
 
-    def _ledger(self) -> Ledger:
+    def _check_begun(self) -> None:
         if not self.exists:
             raise RunError(f"{self.folder}: the run has not begun; iterate over it, or call finish(), first")
-        return Ledger.open(self.folder)
-
-
-class Driven:
-    """A run driven in a thread of its own, so that a plain loop can follow it, also where an event loop is running."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._queue: SimpleQueue[Event | BaseException | None] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._drive, name=f"run {run.folder}", daemon=True)
-
-    def events(self) -> Iterator[Event]:
-        """Everything that happens; whoever leaves off stops the run."""
-        self._thread.start()
-        try:
-            while (event := self._queue.get()) is not None:
-                if isinstance(event, BaseException):
-                    raise event
-                yield event
-        finally:
-            self._stop()
-
-    def _drive(self) -> None:
-        try:
-            asyncio.run(self._follow())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
-            self._queue.put(error)
-        self._queue.put(None)
-
-    async def _follow(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        async with aclosing(self._run.events()) as events:
-            async for event in events:
-                self._queue.put(event)
-
-    def _stop(self) -> None:
-        """Stop the run if it is going, and wait for it; a Ctrl-C meanwhile ends the waiting for what is in flight."""
-        while self._thread.is_alive():
-            if self._loop is not None and self._run._engine is not None:
-                self._loop.call_soon_threadsafe(_stopped, self._run)
-            try:
-                self._thread.join()
-            except KeyboardInterrupt:
-                continue
-
-
-def _stopped(run: Run) -> None:
-    if run._engine is not None:
-        run.stop()
 
 
 def check(told: Told, models: Mapping[str, str] | None = None) -> None:
@@ -439,23 +493,9 @@ def spent_up(ledger: Ledger, config: RunConfig) -> str | None:
     return None if end is None else wording.reached(end)
 
 
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """While it lasts, garbage is looked for seldom, and not among what is there by now: a run leaves few cycles behind,
-    and looking for them took a twelfth of its time."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
 def _tree(settings: Mapping[str, Any]) -> Tree:
     """Settings as a tree; recipes may be given by their names."""
-    tree = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    tree: Tree = {name: _plain(value) for name, value in settings.items()}
     if isinstance(tree.get("recipe"), str):
         tree["recipe"] = {"name": tree["recipe"]}
     if isinstance(tree.get("then"), str | Mapping):
@@ -463,6 +503,15 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     if isinstance(backend := tree.get("backend"), Mapping):
         tree["backend"] = implied(backend)
     return tree
+
+
+def _plain(value: Any) -> Any:
+    """A setting as TOML has it: paths as texts, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def implied(backend: Mapping[str, Any]) -> Tree:
@@ -502,10 +551,6 @@ NOTHING_FAILED = "no job has failed"
 def _refuse_filtered(ledger: Ledger) -> None:
     if source := ledger.fact(FILTERED_FROM):
         raise RunError(f"{ledger.path.parent}: judged again from {source}; continue that run, then filter it anew")
-
-
-def _log_fault(event: Faulted) -> None:
-    log.info("job %d, attempt %d: %s: %s", event.job.number, event.attempt, event.fault.kind, event.fault)
 
 
 @contextmanager

@@ -655,7 +655,7 @@ class Ledger:
             for draft, keep, instruction, instances in self._rows(query, *values)
         }  # fmt: skip
 
-    def judgements(self, draft: str) -> list[dict[str, Any]]:
+    def decisions(self, draft: str) -> list[dict[str, Any]]:
         """All verdicts on a draft, a person's last, as the filter `human`."""
         reviews = self.reviews([draft]).values()
         return [*self.verdicts(draft), *(review.verdict.model_dump(mode="json") for review in reviews)]

@@ -37,7 +37,7 @@ def steps(ledger: Ledger, sample: Sample) -> list[Step]:
     while draft is not None:
         job = ledger.job(job_of(draft)).job
         told = [_told(answer) for answer in ledger.answers(job.number) if not _is_refusal(answer)]
-        found.append(Step(job.number, job.stage, list(job.shown), told, ledger.judgements(draft)))
+        found.append(Step(job.number, job.stage, list(job.shown), told, ledger.decisions(draft)))
         draft = job.parent
     return found[::-1]
 

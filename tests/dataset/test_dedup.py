@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct.dataset.dedup import decide, dedup_files
+from selfinstruct.dataset.dedup import Keep, decide, dedup, dedup_files
 from selfinstruct.errors import ConfigError, RunError, SourceError
+from selfinstruct.inputs.rows import read_rows
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
 SEA, MOON, RIVERS = "Write a poem about the sea.", "Write a poem about the moon.", "Name three rivers in France."
@@ -142,3 +145,51 @@ def test_a_lone_surrogate_passes_through_as_an_escape(tmp_path: Path) -> None:
     source.write_text('{"instruction":"Name \\ud800 a river."}\n')
     dedup_files([source], tmp_path / "kept.jsonl", tmp_path / "dropped.jsonl")
     assert (tmp_path / "kept.jsonl").read_text() == '{"instruction":"Name \\ud800 a river."}\n'
+
+
+@given(texts_of_few_words, texts_of_few_words, st.sampled_from(["first", "last", "longest"]))
+def test_dedup_parts_as_files_are_parted(texts: list[str], against: list[str], keep: Keep) -> None:
+    """In memory the same rows are kept, and dropped for the same ones, as from files to files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        source, fixed = write(folder / "in.jsonl", "a", *texts), write(folder / "fixed.jsonl", "b", *against)
+        kept, dropped = dedup(read_rows(source), against=read_rows(fixed), tokenizer="rouge", keep=keep)
+        dedup_files([source], folder / "kept.jsonl", folder / "gone.jsonl", against=[fixed], keep=keep)
+        assert [row.fields for row in kept] == lines(folder / "kept.jsonl")
+        why = [{"of": one.of.place, "text": one.of.fields["instruction"], "score": one.score} for one in dropped]
+        told = [{**one.item.fields, "near_duplicate": near} for one, near in zip(dropped, why, strict=True)]
+        assert told == lines(folder / "gone.jsonl")
+
+
+def test_dedup_gives_back_the_same_objects() -> None:
+    """Texts and rows of any shape stay what they were, in their order."""
+    chat = {"messages": [{"role": "user", "content": SEA}, {"role": "assistant", "content": "Blue."}]}
+    rows = [RIVERS, {"instruction": MOON}, chat, {"prompt": RIVERS}]
+    kept, dropped = dedup(rows)
+    assert [id(one) for one in kept] == [id(rows[0]), id(rows[1])]
+    assert [(one.item, one.of) for one in dropped] == [(chat, rows[1]), (rows[3], RIVERS)]
+    assert dedup([{"q": SEA, "row": 1}, {"q": MOON, "row": 2}], field="q").dropped[0].item == {"q": MOON, "row": 2}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: dedup("my.jsonl"), SourceError,
+         "my.jsonl: one thing, where many are compared; of a file, hand in read_rows(…)"),
+        (lambda: dedup([SEA, 7]), SourceError, "row 2: a number, where a text or a row is compared; take it out"),
+        (lambda: dedup([{"text": SEA}]), SourceError,
+         "row 1: no instruction; there are text: name a field with --field, or take the row out"),
+        (lambda: dedup([SEA], against=[{"a": 1}], field="b"), SourceError,
+         "against, row 1: no field 'b'; there are a: name one with --field"),
+        (lambda: dedup([SEA], threshold=70), ConfigError,
+         "threshold = 70: takes a number above 0 and at most 1, such as 0.7"),
+        (lambda: dedup([SEA], tokenizer="words"), ConfigError, "unknown tokenizer 'words'; known: rouge, unicode"),
+        (lambda: dedup([SEA], keep="frist"), ConfigError,
+         "unknown keep 'frist'; did you mean first? known: first, last, longest"),
+    ],
+)  # fmt: skip
+def test_dedup_says_what_is_wrong(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    """In one line."""
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message

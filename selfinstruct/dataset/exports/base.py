@@ -13,7 +13,7 @@ from selfinstruct.store.lineage import Step, steps
 Fields = dict[str, Any]
 
 
-class Setting(NamedTuple):
+class ExportContext(NamedTuple):
     """What a format is told beside the sample."""
 
     ledger: Ledger
@@ -39,7 +39,7 @@ class Export(Protocol):
     """Names of the files it writes when nothing else is asked; the stem is its name in every layout, the suffix says
     how: `.json` is one array, `.jsonl` a row to a line."""
 
-    def rows(self, sample: Sample, setting: Setting) -> Iterator[Fields]:
+    def rows(self, sample: Sample, context: ExportContext) -> Iterator[Fields]:
         """The rows of one sample, most often one for each instance that is `complete`; none if it holds no such."""
         ...
 
@@ -59,14 +59,14 @@ def exchanges(sample: Sample) -> Iterator[Instance]:
     return (instance for instance in sample.instances if not instance.turns and instance.complete)
 
 
-def system_of(sample: Sample, setting: Setting) -> str:
+def system_of(sample: Sample, context: ExportContext) -> str:
     """The system prompt of a row: the sample's own, else the one asked for; "" for none."""
-    return sample.system or setting.system
+    return sample.system or context.system
 
 
-def with_system(row: Fields, sample: Sample, setting: Setting) -> Fields:
+def with_system(row: Fields, sample: Sample, context: ExportContext) -> Fields:
     """A row of a format that has a column for the system prompt, with it where there is one."""
-    system = system_of(sample, setting)
+    system = system_of(sample, context)
     return {"system": system, **row} if system else row
 
 
