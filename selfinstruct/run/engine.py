@@ -108,7 +108,16 @@ class Engine:
         self.purse = self._purse(world.models)
         self.doors = self._opened(world)
         """Whom the jobs ask, by name."""
-        self._asked = {door.name: door.asked for door in self.doors.values() if isinstance(door, ModelDoor)}
+        self._models = [door for door in self.doors.values() if isinstance(door, ModelDoor)]
+        self._asked = {door.name: door.asked for door in self._models}
+        self._counts_lateness = not (
+            state.config.ordered or any(told.batch for told in doors_of(state.config).values())
+        )
+        """Not where the timing may change nothing, nor where answers come by the file."""
+        self._first = self._first_doors()
+        self._stages = {stage.name: stage for stage in state.chain.stages}
+        self._asked_in: dict[tuple[str, ...], list[Door]] = {}
+        """By a job's stage and models, whom it asks: looked up at every event."""
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -197,11 +206,8 @@ class Engine:
     @property
     def held_back(self) -> str:
         """What else holds requests back, for a person (`Fleet.told`)."""
-        told = (door.fleet.told for door in self._models())
+        told = (door.fleet.told for door in self._models)
         return ", ".join(dict.fromkeys(filter(None, told)))
-
-    def _models(self) -> Iterator[ModelDoor]:
-        return (door for door in self.doors.values() if isinstance(door, ModelDoor))
 
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace, from now at most. A second call ends it."""
@@ -230,7 +236,7 @@ class Engine:
             if not self.retry_only or stored.job.number in self._again:
                 self._inherited.add(stored.job.number)
                 self._enqueue(stored.job)
-        fleets = [door.fleet for door in self._models()]
+        fleets = [door.fleet for door in self._models]
         watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
         end: tuple[str, str] | None = None
         self.purse.open()
@@ -279,15 +285,18 @@ class Engine:
             return "complete"
         if self._stopping is not None:
             return self._stopping
-        if self._failures >= self.state.config.patience or self._given_up:
+        patience = self.state.config.patience
+        if self._failures >= patience or self._given_up:
             return "failing"
-        barren = self.state.barren >= self.state.config.patience and not self.retry_only
-        return "barren" if barren else None
+        return "barren" if self.state.barren >= patience and not self.retry_only else None
 
     @property
     def _given_up(self) -> str:
         """Why somebody is asked no more; "" while all are."""
-        return next((door.given_up for door in self.doors.values() if door.given_up), "")
+        for door in self._models:
+            if told := door.given_up:
+                return told
+        return ""
 
     def _wanted(self, job: int) -> bool:
         """Whether anything may still be asked for the job of this number."""
@@ -328,10 +337,10 @@ class Engine:
 
     def _has_room(self) -> bool:
         """Whether one that a new job may ask first has room that nobody waits for, and nobody has too long a queue."""
-        queues = ((self.doors[name], waiting) for name, waiting in self._waiting.items())
-        if any(len(waiting) > BACKLOG * door.width for door, waiting in queues):
-            return False
-        return any(door.has_room and not self._waiting[door.name] for door in self._first_doors())
+        for name, waiting in self._waiting.items():
+            if waiting and len(waiting) > BACKLOG * self.doors[name].width:
+                return False
+        return any(door.has_room and not self._waiting[door.name] for door in self._first)
 
     def _first_doors(self) -> list[Door]:
         """Those that a job from the pool may ask first: all models of a role that has several."""
@@ -370,9 +379,12 @@ class Engine:
 
     def _asks(self, job: Job) -> list[Door]:
         """Whom a job asks, the first one first."""
-        stage = next(stage for stage in self.state.chain.stages if stage.name == job.stage)
-        names = (door if door in OTHER_DOORS else door_of(self.state.config, door, job.models) for door in stage.doors)
-        return [self.doors[name] for name in names] or [self.doors[NOBODY]]
+        told = job.stage, *job.models.values()
+        if told not in self._asked_in:
+            config, asked = self.state.config, self._stages[job.stage].doors
+            names = (door if door in OTHER_DOORS else door_of(config, door, job.models) for door in asked)
+            self._asked_in[told] = [self.doors[name] for name in names] or [self.doors[NOBODY]]
+        return self._asked_in[told]
 
     def _suffices(self, jobs: Counter[str]) -> bool:
         """Whether these jobs may be expected to bring all that is missing, those that are late left out."""
@@ -381,11 +393,6 @@ class Engine:
         if enough and self._counts_lateness:
             enough = self._expected(jobs - self._late()) >= missing
         return enough
-
-    @property
-    def _counts_lateness(self) -> bool:
-        """Not where the timing may change nothing, nor where answers come by the file."""
-        return self._window is None and not any(told.batch for told in doors_of(self.state.config).values())
 
     def _late(self) -> Counter[str]:
         """Stages of the jobs that are late, as of the last look; while it matters there is another one soon."""
