@@ -42,17 +42,12 @@ from selfinstruct.run.asking import Asked, Asking, Put, as_stored
 from selfinstruct.run.budget import Purse, Reached
 from selfinstruct.run.doors import BACKLOG, Door, ModelDoor, OtherDoor, in_doubt, room_for, sandbox_door, tools_door
 from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
+from selfinstruct.run.lateness import Lateness
 from selfinstruct.run.state import RunState
 from selfinstruct.run.wording import reached
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.tools.base import Sandbox, Toolbox
 
-LATE = 3.0
-"""How many times as long as others of its stage a job may take before it is late, and not counted on any more."""
-LATE_AT_LEAST = 0.5
-"""Seconds before which no job is late: that much any may be held up."""
-LOOK_EVERY = 0.25
-"""Seconds between two looks at what is late, where it matters."""
 NOBODY = ""
 """The door of jobs that ask nobody."""
 
@@ -135,14 +130,7 @@ class Engine:
         self._made: dict[int, set[str]] = {}
         """By job, the keys of calls that must not be repeated and that an earlier session made, or may have made."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._started: dict[int, tuple[str, float]] = {}
-        """Stage of each job in flight, and when it was started."""
-        self._took: dict[str, float] = {}
-        """Seconds that a job of each stage took, on average, lately."""
-        self._late_jobs: Counter[str] = Counter()
-        """Stages of those that are late."""
-        self._look_again: asyncio.TimerHandle | None = None
-        """Timer of the next look at what is late; until it fires `_late_jobs` holds."""
+        self._lateness = Lateness(partial(self._events.put_nowait, Looked()))
         self._begun: Counter[str] = Counter()
         """Stages of the jobs started and not yet settled."""
         self._open: Counter[str] = Counter()
@@ -363,7 +351,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         self._hold(job.number, self._asks(job)[0])
-        self._started[job.number] = job.stage, time.monotonic()
+        self._lateness.starts(job)
         self._begun[job.stage] += 1
         self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
 
@@ -391,26 +379,8 @@ class Engine:
         missing = self._missing()
         enough = self._expected(jobs) >= missing
         if enough and self._counts_lateness:
-            enough = self._expected(jobs - self._late()) >= missing
+            enough = self._expected(jobs - self._lateness.late()) >= missing
         return enough
-
-    def _late(self) -> Counter[str]:
-        """Stages of the jobs that are late, as of the last look; while it matters there is another one soon."""
-        if self._look_again is None:
-            now, loop = time.monotonic(), asyncio.get_running_loop()
-            self._late_jobs = Counter(
-                stage for stage, started in self._started.values() if now > started + self._due(stage)
-            )
-            self._look_again = loop.call_later(LOOK_EVERY, self._look)
-        return self._late_jobs
-
-    def _look(self) -> None:
-        self._look_again = None
-        self._events.put_nowait(Looked())
-
-    def _due(self, stage: str) -> float:
-        """Seconds after which a job is late."""
-        return max(LATE_AT_LEAST, LATE * self._took.get(stage, math.inf))
 
     def _expected(self, jobs: Counter[str]) -> float:
         return self.state.taper.expected(jobs)
@@ -501,7 +471,7 @@ class Engine:
             return
         self._tasks.pop(event.job.number, None)
         self._give_up_place(event.job.number)
-        self._time(event.job)
+        self._lateness.comes_back(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return
         if event.error is not None and not isinstance(event.error, Fault):
@@ -513,12 +483,6 @@ class Engine:
             yield from self._plan_and_start()
         # A slot is free, even if with `ordered` it was not this one's turn.
         self._start()
-
-    def _time(self, job: Job) -> None:
-        """Note how long a job took that has come back."""
-        stage, started = self._started.pop(job.number)
-        seconds = time.monotonic() - started
-        self._took[stage] = self._took.get(stage, seconds) + 0.1 * (seconds - self._took.get(stage, seconds))
 
     def _settleable(self, arrived: Arrived) -> Iterator[Arrived]:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
@@ -570,8 +534,7 @@ class Engine:
         self._until = min(self._until, time.monotonic() + seconds)
 
     async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
+        self._lateness.close()
         tasks = [*self._tasks.values(), *watches]
         for task in tasks:
             task.cancel()
