@@ -52,16 +52,18 @@ def fill(folder: Path, samples: int) -> None:
     """A run of the recipe `alpaca` with so many kept tasks."""
     folder.mkdir()
     tree = {"n": samples, "recipe": {"name": "alpaca"}, "backend": {"kind": "scripted", "script": "none"}}
-    begin(folder, read(build(RunConfig, tree, where="bench")), "m").close()
+    begin(folder, read(build(RunConfig, tree, where="bench")), {"writer": "m"}).close()
     rng, jobs = Random(0), range(1, samples // KEPT + 1)
     with Ledger.open(folder, write=True) as ledger:
         db = ledger._db
         db.execute("BEGIN")
-        db.executemany("INSERT INTO jobs (number, stage, payload, state) VALUES (?, 'tasks', '{}', 'settled')",
-                       ((job,) for job in jobs))  # fmt: skip
-        db.executemany("INSERT INTO answers VALUES (?,?,?,0,?,?,'stop','m',800,700,0,NULL,1.0,?)",
-                       ((job, f"b2:{job}", job, text(rng, TEXT), text(rng, TEXT), job) for job in jobs))  # fmt: skip
-        db.executemany("INSERT INTO drafts VALUES (?,?,?,?,'tasks',?,?,?,?,NULL,'{}')", drafts(rng, jobs))
+        begun = "INSERT INTO jobs (number, stage, origin, payload, state) VALUES (?, 'tasks', '', '{}', 'settled')"
+        db.executemany(begun, ((job,) for job in jobs))
+        answer = "INSERT INTO answers VALUES (?,?,?,0,'completion',?,?,'stop','writer','m',800,700,0,0,NULL,'{}',1.0,?)"
+        db.executemany(answer, ((job, f"b2:{job}", job, text(rng, TEXT), text(rng, TEXT), job) for job in jobs))
+        db.executemany(
+            "INSERT INTO drafts VALUES (?,?,?,?,'tasks',?,?,?,?,NULL,'{}','','[]','','{}')", drafts(rng, jobs)
+        )
         db.executemany("INSERT INTO verdicts VALUES (?,0,'rouge',?,?,'{}','[]')",
                        ((f"{job}.{place}", place <= KEPT, "passed" if place <= KEPT else "near_duplicate")
                         for job in jobs for place in range(1, DRAFTS + 1)))  # fmt: skip
@@ -71,7 +73,7 @@ def fill(folder: Path, samples: int) -> None:
 def drafts(rng: Random, jobs: range) -> Iterator[tuple[Any, ...]]:
     for job in jobs:
         for place in range(1, DRAFTS + 1):
-            instances = json.dumps([["", text(rng, 300)]])
+            instances = json.dumps([{"output": text(rng, 300)}])
             rank, kept = (job - 1) * DRAFTS + place, place <= KEPT
             yield (job, place, f"{job}.{place}", rank, kept, text(rng, 80), instances, instances if kept else None)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.inputs.config import RunConfig, build
-from selfinstruct.run.engine import Engine
+from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Settled
 from selfinstruct.run.folder import begin
 from selfinstruct.run.state import RunState
@@ -43,9 +43,9 @@ async def measure(recipe: str, dialect: str, seconds: float, folder: Path, backe
     """One recipe in one dialect, for so many seconds."""
     tree = {"n": 100_000, "recipe": {"name": recipe}, "backend": {"dialect": dialect}, "patience": 1000}
     told = read(build(RunConfig, tree, where="bench"))
-    with begin(folder, told, backend.model) as ledger:
-        state = RunState.load(ledger, told.config)
-        engine = Engine(state, ledger, backend, model=backend.model)
+    with begin(folder, told, {"writer": backend.model}) as ledger:
+        state = RunState.load(ledger, told)
+        engine = Engine(state, ledger, World({"writer": backend}))
         began, first = time.monotonic(), float("nan")
         asyncio.get_running_loop().call_later(seconds, engine.stop)
         async with aclosing(engine.run()) as events:
@@ -55,8 +55,8 @@ async def measure(recipe: str, dialect: str, seconds: float, folder: Path, backe
         minutes = (time.monotonic() - began) / 60
         tokens = ledger.query("SELECT sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens) FROM answers")[0]
         listing = "SELECT sum(completion_tokens) FROM spend WHERE stage = ?"
-        inventing = ledger.query(listing, state.recipe.pooled)[0][0]
-        drafts = ledger.query("SELECT count(*) FROM drafts WHERE stage = ?", state.recipe.pooled)[0][0]
+        inventing = ledger.query(listing, state.chain.first.pooled)[0][0]
+        drafts = ledger.query("SELECT count(*) FROM drafts WHERE stage = ?", state.chain.first.pooled)[0][0]
         return Yield(minutes, *tokens, inventing or 0, drafts, len(state.pool.kept), state.tasks, first)
 
 

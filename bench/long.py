@@ -105,7 +105,7 @@ def make(folder: Path, drafts: int, recipe: str) -> None:
     from selfinstruct.backends.scripted import ScriptedBackend, prompt_of
     from selfinstruct.cli.panel import Plain
     from selfinstruct.inputs.config import RunConfig, build
-    from selfinstruct.run.engine import Engine
+    from selfinstruct.run.engine import Engine, World
     from selfinstruct.run.events import Settled
     from selfinstruct.run.folder import begin
     from selfinstruct.run.state import RunState
@@ -117,9 +117,9 @@ def make(folder: Path, drafts: int, recipe: str) -> None:
 
     async def run() -> None:
         told = read(build(RunConfig, configuration(folder, writer, drafts, recipe), where="bench"))
-        with begin(folder, told, "sim") as ledger:
-            state, watcher = RunState.load(ledger, told.config), Plain(folder, told.config)
-            engine = Engine(state, ledger, backend, model="sim")
+        with begin(folder, told, {"writer": "sim"}) as ledger:
+            state, watcher = RunState.load(ledger, told), Plain(folder, told.config)
+            engine = Engine(state, ledger, World({"writer": backend}))
             watcher.start(engine, ledger)
             made, due, began, cpu = 0, drafts // 10, time.perf_counter(), time.process_time()
             async with aclosing(engine.run()) as events:

@@ -23,17 +23,17 @@ from work import asked, bare, ours, self_instruct
 AREAS = {
     "client (openai, aiohttp, ssl, json)": ("openai", "httpx", "aiohttp", "yarl", "multidict", "backends/", "json/"),
     "ledger (sqlite, canonical JSON)": ("store/", "sqlite"),
-    "filters (ROUGE index, validity)": ("filters/", "numpy", "rapidfuzz", "text.py"),
+    "filters (ROUGE index, validity)": ("filters/", "numpy", "rapidfuzz", "text/words.py"),
     "recipe (render, parse, records)": (
         "recipes/",
         "prompts.py",
-        "parse.py",
         "jinja2",
+        "text/thoughts.py",
         "pydantic",
         "records.py",
         "<template>",
     ),
-    "engine": ("engine.py", "runs.py", "random.py"),
+    "engine, budget, door": ("selfinstruct/run/", "random.py", "prices.py"),
     "event loop": ("asyncio", "selectors.py", "tenacity"),
 }
 

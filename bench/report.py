@@ -141,7 +141,7 @@ def make(folder: Path, tasks: int) -> None:
     """A run with so many kept tasks."""
     folder.mkdir(parents=True)
     config = build(RunConfig, {"n": tasks, "backend": {"kind": "scripted", "script": "unused"}}, where="bench")
-    with begin(folder, read(config), "made-up") as ledger:
+    with begin(folder, read(config), {"writer": "made-up"}) as ledger:
         maker = Maker(ledger, Random(7))
         while maker.kept < tasks:
             maker.invent()

@@ -31,7 +31,7 @@ import aiohttp
 from real_vllm import GENERATED, Server, arguments, backend_of, served
 
 from selfinstruct.inputs.config import RunConfig, Tree, build
-from selfinstruct.run.engine import Engine
+from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.folder import begin
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import read
@@ -99,12 +99,12 @@ async def ours(server: Server, tree: Tree, folder: Path) -> list[dict[str, Any]]
     """A run of Self-Instruct to its end; returns its requests in the order of sending."""
     told = read(build(RunConfig, tree, where="bench"))
     folder.mkdir()
-    with begin(folder, told, server.backend.model) as ledger:
-        engine = Engine(RunState.load(ledger, told.config), ledger, server.backend, model=server.backend.model)
+    with begin(folder, told, {"writer": server.backend.model}) as ledger:
+        engine = Engine(RunState.load(ledger, told), ledger, World({"writer": server.backend}))
         async with aclosing(engine.run()) as events:
             async for _ in events:
                 pass
-        answers = ledger.query("SELECT request, completion_tokens FROM answers ORDER BY at - seconds")
+        answers = ledger.query("SELECT question, completion_tokens FROM answers ORDER BY at - seconds")
     return [{"prompt": json.loads(request)["prompt"], "output_tokens": tokens} for request, tokens in answers if tokens]
 
 

@@ -18,12 +18,12 @@ import aiohttp
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.openai.wire import body_of
-from selfinstruct.cli.session import seldom_collected
 from selfinstruct.inputs.config import RunConfig, Tree, build
 from selfinstruct.records import Request
-from selfinstruct.run.engine import Engine
+from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Answered, Event
 from selfinstruct.run.folder import begin
+from selfinstruct.run.session import seldom_collected
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, read
 from selfinstruct.store.ledger import Ledger
@@ -74,9 +74,9 @@ async def drive(
     told: Told, backend: Backend, folder: Path, see: See = look_away, *, clock: Callable[[], float] = time.time
 ) -> Done:
     """A run in `folder` with an open backend."""
-    with begin(folder, told, backend.model) as ledger:
-        state = RunState.load(ledger, told.config)
-        engine = Engine(state, ledger, backend, model=backend.model, grace=GRACE)
+    with begin(folder, told, {"writer": backend.model}) as ledger:
+        state = RunState.load(ledger, told)
+        engine = Engine(state, ledger, World({"writer": backend}), grace=GRACE)
         answers, kept = 0, 0.0
         began, cpu = clock(), time.process_time()
         with seldom_collected():
@@ -98,7 +98,7 @@ def self_instruct(url: str, tasks: int, in_flight: int | None, luck: int = 0) ->
 def asked(folder: Path) -> list[dict[str, Any]]:
     """The bodies of the requests that a run was answered, in the order in which they were asked."""
     with Ledger.open(folder) as ledger:
-        rows = ledger.query("SELECT request FROM answers ORDER BY at - seconds")
+        rows = ledger.query("SELECT question FROM answers ORDER BY at - seconds")
     return [body_of(Request.model_validate(json.loads(request)), "") for (request,) in rows]
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -25,14 +27,25 @@ from selfinstruct.cli.evolve import FLAGS as EVOLVE
 from selfinstruct.cli.generate import FLAGS as GENERATE
 from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.filters import FILTERS
-from selfinstruct.inputs.config import MAY_CHANGE, BackendConfig, BudgetConfig, ExportConfig, RunConfig
-from selfinstruct.recipes import RECIPES, module_of
+from selfinstruct.inputs.config import (
+    BackendConfig,
+    BudgetConfig,
+    ExportConfig,
+    RoleConfig,
+    RunConfig,
+    SandboxConfig,
+    ToolsConfig,
+    may_change,
+)
+from selfinstruct.recipes import RECIPES, find
 from selfinstruct.recipes.base import SamplingOptions
 from selfinstruct.recipes.evol_instruct import EvolInstruct
-from selfinstruct.store import migrations
+from selfinstruct.store.schema import migrate
 
 DOCS = Path(__file__).parent
 MARKS = "<!-- schema: made by docs/generate.py -->", "<!-- end of schema -->"
+TABLES = ("recipe", "then", "backend", "roles", "sandbox", "tools", "filters", "budget", "export")
+"""Tables of a configuration that have a section of their own."""
 NOTE = "<!-- Made by docs/generate.py from the code; edit there. -->"
 
 CLI = f"""\
@@ -59,10 +72,19 @@ over the file, that over the defaults below. `--set KEY=VALUE` reaches every set
 
 Settings marked `*` may differ when a run is continued; any other makes another run.
 """
-BUDGET = "What a run may take at most, over all attempts and however often it is continued: [budgets.md](budgets.md)."
+THEN = """\
+Each table `[[then]]` names one more recipe of the same run, in order; its keys are those of `[recipe]`. A recipe goes
+on with every task that the one before it keeps: [recipes.md](recipes.md#chains).
+"""
+ROLES = """\
+The model of one role, such as `[roles.judge]`; written as `[[roles.answerer]]`, several times, the models of which each
+job draws one. The keys are those of `[backend]` and the one below: [backends.md](backends.md#roles).
+"""
+OTHERS = "Only a recipe {does} needs it. Further keys are options of its kind."
+BUDGET = "The most that a run may take, counted over all attempts and all sessions: [budgets.md](budgets.md)."
 EXPORT = """\
-How what is kept is written, when a run ends and by `selfinstruct export`, whose options have the same names
-(`--file-type`, `--round` for `rounds`). [formats.md](formats.md) tells more.
+How kept tasks are written when a run ends, and by `selfinstruct export`, whose options have the same names:
+[formats.md](formats.md).
 """
 
 
@@ -99,18 +121,21 @@ def config_page() -> str:
     evolving = flags | {".".join(flag.place): flag.names for flag in EVOLVE}
     parts = [
         CONFIG,
-        section("Run", RunConfig, "", flags, skip=("recipe", "backend", "judge", "filters", "budget", "export")),
+        section("Run", RunConfig, "", flags, skip=TABLES),
+        f"## `[[then]]`\n\n{THEN}",
         section("`[backend]`", BackendConfig, "backend.", flags),
-        f"## `[judge]`\n\n{attribute_docs(RunConfig)['judge']} Its keys are those of `[backend]`.\n",
+        section("`[roles.NAME]`", RoleConfig, "roles.NAME.0.", {}, intro=ROLES, skip=tuple(BackendConfig.model_fields)),
+        section("`[sandbox]`", SandboxConfig, "sandbox.", {}, intro=OTHERS.format(does="that runs programs")),
+        section("`[tools]`", ToolsConfig, "tools.", {}, intro=OTHERS.format(does="that calls tools")),
         section("`[budget]`", BudgetConfig, "budget.", flags, intro=BUDGET),
         section("`[export]`", ExportConfig, "export.", {}, intro=EXPORT),
     ]
     for name in RECIPES.ours:
-        module = module_of(name)
+        options = find(name).Options
         title, theirs = f'`[recipe]` with `name = "{name}"`', evolving if name == EvolInstruct.name else flags
-        parts.append(section(title, module.Options, "recipe.", theirs, skip=("switches",)))
+        parts.append(section(title, options, "recipe.", theirs, skip=("switches",)))
         title = f'`[recipe.switches]` of "{name}"'
-        parts.append(section(title, module.Switches, "recipe.switches.", flags))
+        parts.append(section(title, type(options().switches), "recipe.switches.", flags))
     intro = "Of `[recipe.sampling]` and its like only what is named changes; the rest stays as published."
     parts.append(section("Tables of sampling", SamplingOptions, "", {}, intro=intro))
     tables = (
@@ -142,7 +167,7 @@ def section(
 
 def mark(prefix: str, name: str) -> str:
     """The star of a setting that may differ, by itself or with its whole table."""
-    return "*" if {prefix + name, prefix.removesuffix(".")} & MAY_CHANGE else ""
+    return "*" if may_change(prefix + name) else ""
 
 
 def flag_of(flags: dict[str, str], key: str) -> str:
@@ -196,10 +221,13 @@ def default(value: Any) -> str:
 
 
 def ledger_page(page: str) -> str:
-    """The page with its schema as the migrations have it."""
+    """The page with the schema of a new ledger, as SQLite keeps it."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    schema = f"{migrations._LEDGER.strip()};\n\n{migrations._REVIEWS.strip()};\n\n{migrations._METER.strip()}"
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db)
+        made = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")]
+    schema = ";\n\n".join(made)
     return f"{before}{MARKS[0]}\n\n```sql\n{schema};\n```\n\n{MARKS[1]}{after}"
 
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,21 +20,11 @@ from selfinstruct import backends, filters, recipes
 from selfinstruct.backends.scripted import Line
 from selfinstruct.cli.main import Lazy, cli
 from selfinstruct.dataset import exports
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.records import Instance, Reason, Sample
+from selfinstruct.store.ledger import NAME, Ledger
 from tests.support.cli import answers, say, seeds
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-
-
-def page(name: str) -> str:
-    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
-
-
-def blocks(name: str, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE)
+from tests.support.pages import DOCS, blocks, page
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +90,24 @@ def test_every_command_in_the_examples_parses() -> None:
             cli.commands[command].make_context(command, arguments, help_option_names=["-h", "--help"])
 
 
+def test_the_schema_on_the_page_is_a_new_ledgers(tmp_path: Path) -> None:
+    """Its tables, views, indexes and triggers are those that a new ledger has, and make the same file (F2)."""
+
+    def made(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+        return db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+
+    Ledger.create(tmp_path, facts={}, seeds=[], prompts={}, target=1).close()
+    [schema] = [block for block in blocks("ledger", "sql") if block.startswith("CREATE")]
+    with closing(sqlite3.connect(tmp_path / NAME)) as ledger, closing(sqlite3.connect(":memory:")) as page_says:
+        page_says.executescript(schema)
+        assert made(page_says) == made(ledger)
+        names = {(kind, name) for kind, name, _ in made(ledger)}
+    assert set(re.findall(r"^CREATE (TABLE|VIEW|INDEX|TRIGGER) (\w+)", schema, re.MULTILINE)) == {
+        (kind.upper(), name) for kind, name in names
+    }
+    assert {kind for kind, _ in names} == {"table", "view", "index", "trigger"}
+
+
 def test_the_queries_of_the_ledger_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,9 +141,7 @@ def test_the_queries_of_the_ledger_page_run(
         "SELECT d.id, round(json_extract(d.detail, '$.score'), 3) AS score, d.instruction,"
     ]
     assert (score, text, resembles) == (1.0, "Name three rivers of Europe!", "Name three rivers of Europe.")
-    [(_, instruction, given, made)] = found[
-        "SELECT k.id, k.instruction, json_extract(i.value, '$[0]') AS input, json_extract(i.value, '$[1]') AS output"
-    ]
+    [(_, instruction, given, made)] = found["SELECT k.id, k.instruction, json_extract(i.value, '$.input') AS input,"]
     assert (instruction, given, made) == ("Explain why the tide rises.", "the sea", "It is wide.")
     assert all(
         lost == 0
@@ -157,14 +164,14 @@ def test_each_format_has_a_section_with_a_row_of_its_columns() -> None:
     sample = Sample(
         id="1.1", stage="s", instruction="Add the numbers.", instances=(Instance(input="1, 2", output="3"),)
     )
-    setting = Setting(None)  # type: ignore[arg-type]
+    context = ExportContext(None)  # type: ignore[arg-type]
     shown = re.findall(r"^### (\S+)\n.*?^```json\n(.*?)^```", page("formats"), re.DOTALL | re.MULTILINE)
     assert sorted(name for name, _ in shown) == sorted(exports.EXPORTS.ours)
     for name, row in shown:
         if name == "jsonl":
             assert set(json.loads(row)) >= {"id", "instruction", "instances", "lineage"}
         elif name != "self-instruct":
-            assert [json.loads(row)] == list(exports.open_export(name).rows(sample, setting))
+            assert [json.loads(row)] == list(exports.open_export(name).rows(sample, context))
 
 
 def test_the_answers_of_the_backends_page_are_a_script() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from selfinstruct.cli.family import told_detail
 from selfinstruct.cli.flags import as_json, command, existing, run_argument
 from selfinstruct.errors import ConfigError
 from selfinstruct.store.ledger import Ledger, StoredDraft
+from selfinstruct.store.readings import summary
 from selfinstruct.text.display import json_line, one_line
 
 
@@ -22,10 +24,10 @@ from selfinstruct.text.display import json_line, one_line
 def drops(run: str, reason: str | None, filter_name: str | None, number: int, output_dir: Path, as_json: bool) -> int:
     """Show what was dropped, by which filter and why; for a near-duplicate, of what."""
     with Ledger.open(existing(run, output_dir)) as ledger:
-        _check(ledger, "reason", reason)
-        _check(ledger, "filter", filter_name)
-        where = "NOT d.kept AND (? IS NULL OR v.reason = ?) AND (? IS NULL OR v.filter = ?)"
-        for draft in ledger.drafts(where, reason, reason, filter_name, filter_name, limit=number):
+        told = summary(ledger).drops
+        _check("for reason", reason, {drop.reason for drop in told})
+        _check("by filter", filter_name, {drop.filter for drop in told})
+        for draft in ledger.drafts(kept=False, reason=reason, filter=filter_name, limit=number):
             if as_json:
                 fields = {"id": draft.id, "stage": draft.draft.stage, "filter": draft.filter, "reason": draft.reason}
                 print(json_line({**fields, "detail": draft.detail, "instruction": draft.draft.instruction}))
@@ -34,12 +36,11 @@ def drops(run: str, reason: str | None, filter_name: str | None, number: int, ou
     return 0
 
 
-def _check(ledger: Ledger, column: str, name: str | None) -> None:
+def _check(word: str, name: str | None, known: Collection[str]) -> None:
     """Raise ConfigError when nothing was dropped for that reason or by that filter, and name those that dropped."""
-    known = [known for (known,) in ledger.query(f"SELECT DISTINCT {column} FROM drops ORDER BY 1")]  # noqa: S608
     if name is not None and name not in known:
-        word = "for reason" if column == "reason" else "by filter"
-        raise ConfigError(f"nothing was dropped {word} {name!r}; in this run: {', '.join(known) or 'no drops at all'}")
+        there = ", ".join(sorted(known)) or "no drops at all"
+        raise ConfigError(f"nothing was dropped {word} {name!r}; in this run: {there}")
 
 
 def _drop(ledger: Ledger, draft: StoredDraft) -> str:
@@ -48,15 +49,6 @@ def _drop(ledger: Ledger, draft: StoredDraft) -> str:
     if draft.detail:
         line += f"\n      {told_detail(draft.detail)}"
     if "of" in draft.detail:
-        line += f": {one_line(_instruction(ledger, str(draft.detail['of'])))[:200]}"
+        id = str(draft.detail["of"])
+        line += f": {one_line(ledger.instructions([id]).get(id, ''))[:200]}"
     return line
-
-
-def _instruction(ledger: Ledger, id: str) -> str:
-    """The instruction of a seed or a draft."""
-    query = (
-        "SELECT json_extract(record, '$.instruction') FROM seeds WHERE id = ?"
-        " UNION ALL SELECT instruction FROM drafts WHERE id = ?"
-    )
-    rows = ledger.query(query, id, id)
-    return str(rows[0][0]) if rows else ""

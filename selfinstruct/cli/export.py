@@ -23,10 +23,21 @@ def _share(context: click.Context, option: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"{text!r} is neither a share such as 0.1 nor a count such as 500") from None
 
 
+def _facets(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, list[str]] | None:
+    """The values of each facet that are named; None where none is."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{pair!r} names no value; write it as NAME=VALUE, such as topic=tides")
+        found.setdefault(name, []).append(value)
+    return found or None
+
+
 @command(
     "export first --format messages --format alpaca --to data/",
     "export first --format sharegpt --validation 0.05 --file-type parquet",
-    "export my-evolution --format evol --round 3 --round 4 --parents --provenance",
+    "export my-evolution --format evol --facet round=3 --facet round=4 --parents --provenance",
 )
 @run_argument
 @click.option(
@@ -58,23 +69,25 @@ def _share(context: click.Context, option: click.Parameter, text: str | None) ->
 @click.option("--split-seed", type=int, metavar="N", help="Number that the choice derives from.  [default: 42]")
 @click.option("--shard-rows", type=click.IntRange(1), metavar="N", help="Rows to a file.  [default: one file]")
 @click.option("--system-prompt", metavar="TEXT", help="What every conversation or prompt begins with.")
-@click.option("--provenance", is_flag=True, default=None, help="Add columns: id, family, recipe, model.")
 @click.option(
-    "--round",
-    "rounds",
-    type=click.IntRange(0),
-    multiple=True,
-    metavar="N",
-    help="Of an evolution, 0 for the source rows; may be repeated.  [default: all from 1]",
+    "--provenance", is_flag=True, default=None, help="Add columns: id, family, parent, facets, recipe, model."
 )
-@click.option("--parents", is_flag=True, default=None, help="Add what those rounds were evolved from.")
+@click.option(
+    "--facet",
+    "facets",
+    multiple=True,
+    callback=_facets,
+    metavar="NAME=VALUE",
+    help="Only rows with this value, such as topic=tides; may be repeated.  [default: all]",
+)
+@click.option("--parents", is_flag=True, default=None, help="Add what those rows were made from.")
+@click.option("--sources", is_flag=True, default=None, help="Add all rows that the run started from.")
 def export(
     run: str,
     formats: tuple[str, ...],
     to: Path | None,
     force: bool,
     output_dir: Path,
-    rounds: tuple[int, ...],
     **flags: Any,
 ) -> int:
     """Write the kept tasks of RUN as files that trainers read.
@@ -84,7 +97,7 @@ def export(
     The options are also settings of the run, in its table [export].
     """
     folder = existing(run, output_dir)
-    given = {name: value for name, value in flags.items() if value is not None} | ({"rounds": rounds} if rounds else {})
+    given = {name: value for name, value in flags.items() if value is not None}
     with Ledger.open(folder) as ledger:
         config, chain = stored(ledger)
         options = build(ExportConfig, merge(dump(config.export), given), where="export")

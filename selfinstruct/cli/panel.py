@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from selfinstruct.cli import budgets
+from selfinstruct.cli import budgets, facets
 from selfinstruct.cli.terminal import say
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import cost, prices_of
@@ -28,7 +28,7 @@ from selfinstruct.run.budget import standings
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Answered, Ended, Event, Failed, Faulted, Planned, Settled
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import summary
+from selfinstruct.store.readings import Fates, summary
 from selfinstruct.text.display import duration, json_line, one_line
 
 RECENT = 60.0
@@ -150,6 +150,7 @@ class Progress:
         self.prompt_tokens, self.completion_tokens = told.prompt_tokens, told.completion_tokens
         self.failed = sum(told.failed.values())
         self.faults: Counter[str] = Counter()
+        self.fates = Fates(ledger, self.state.chain.lines)
         self.models = ledger.models()
         self.prices = prices_of(self.state.config, self.models)
         self.began = time.monotonic()
@@ -170,6 +171,7 @@ class Progress:
             self._tokens.append((time.monotonic(), event.answer.completion_tokens))
         elif isinstance(event, Settled):
             for outcome in event.outcomes:
+                self.fates.see(outcome)
                 if outcome.sample is None:
                     self.drops[outcome.verdicts[-1].reason] += 1
                 else:
@@ -351,6 +353,8 @@ class Panel(Quiet):
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
         stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in (one.name for one in p.state.chain.stages))
         grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
+        for name, rows in p.fates.told().items():
+            grid.add_row(one_line(name), facets.line(rows))
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))

@@ -111,7 +111,7 @@ class Session:
     def _finish(self, ended: Ended, ledger: Ledger, *, retry_only: bool) -> int:
         """Say what is left to do, export, and name what was written."""
         folder = self._run.folder
-        failed = ledger.count("jobs", "state = 'failed'")
+        failed = ledger.count_jobs("failed")
         if self._engine is None and ended.ending == "complete":
             say(f"{folder} is complete: {ended.tasks} tasks kept; {self._more(ended)}.")
         if ended.message:

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from selfinstruct.cli.family import drawn, families
+from selfinstruct.cli.family import drawn
 from selfinstruct.cli.flags import as_json, command, existing, run_argument
 from selfinstruct.cli.terminal import draw
-from selfinstruct.dataset.exports.base import Lineage
 from selfinstruct.errors import RunError
 from selfinstruct.recipes.configured import stored
-from selfinstruct.records import Completion, Execution
+from selfinstruct.records import Completion, Execution, Instance
 from selfinstruct.store.ledger import Ledger, StoredAnswer, StoredDraft
+from selfinstruct.store.lineage import families, steps
 from selfinstruct.text.display import json_line, visible
 
 
@@ -46,7 +46,7 @@ def show(
     if prompts and tree:
         raise click.UsageError("--tree draws no prompts: leave out one of --tree and --prompts")
     with Ledger.open(existing(run, output_dir)) as ledger:
-        wanted = ids or _latest(ledger, number)
+        wanted = ids or tuple(ledger.latest(stored(ledger).task_stage, number))
         if tree:
             _print_families(ledger, wanted, as_json)
         else:
@@ -55,15 +55,8 @@ def show(
     return 0
 
 
-def _latest(ledger: Ledger, number: int) -> tuple[str, ...]:
-    """The ids of the latest tasks, in order."""
-    last = stored(ledger).task_stage
-    rows = ledger.query("SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?", last, number)
-    return tuple(id for (id,) in reversed(rows))
-
-
 def _drafts(ledger: Ledger, ids: tuple[str, ...]) -> list[StoredDraft]:
-    found = [draft for id in ids for draft in ledger.drafts("d.id = ?", id)]
+    found = [draft for draft in map(ledger.draft, ids) if draft is not None]
     if missing := set(ids) - {draft.id for draft in found}:
         names = ", ".join(sorted(missing))
         where = "ids look like 17.3 and stand in samples.jsonl and `drops`"
@@ -88,11 +81,11 @@ def _story(ledger: Ledger, draft: StoredDraft) -> dict[str, Any]:
         "stage": draft.draft.stage,
         "kept": draft.kept,
         "reason": draft.reason,
-        "review": next((review.word for review in ledger.reviews("draft = ?", draft.id).values()), None),
+        "review": next((review.word for review in ledger.reviews([draft.id]).values()), None),
         "instruction": draft.draft.instruction,
-        "instances": [instance.fields() for instance in (draft.stayed if draft.kept else draft.draft.instances)],
+        "instances": [instance.fields() for instance in draft.instances],
         **draft.draft.meta,
-        "lineage": [step._asdict() for step in Lineage(ledger, draft.sample).steps()],
+        "lineage": [step._asdict() for step in steps(ledger, draft.sample)],
     }
 
 
@@ -107,18 +100,31 @@ def _page(ledger: Ledger, draft: StoredDraft, prompts: bool) -> str:
         f"{draft.id} ({draft.draft.stage}) {verdict.rstrip()}",
         f"  instruction: {visible(draft.draft.instruction)}",
     ]
-    for review in ledger.reviews("draft = ?", draft.id).values():
+    for review in ledger.reviews([draft.id]).values():
         lines.insert(1, f"  reviewed by a person: {review.word}")
-    for instance in draft.stayed if draft.kept else draft.draft.instances:
-        if instance.input:
-            lines.append(f"  input: {visible(instance.input, indent='    ')}")
-        lines.append(f"  output: {visible(instance.output, indent='    ')}")
-    for step in Lineage(ledger, draft.sample).steps():
+    for instance in draft.instances:
+        lines += (f"  {name}: {visible(text, indent='    ')}" for name, text in _instance(instance))
+    for step in steps(ledger, draft.sample):
         shown = f", shown {', '.join(step.demonstrations)}" if step.demonstrations else ""
         lines.append(f"  job {step.job} ({step.stage}){shown}")
         for answer in ledger.answers(step.job) if prompts else []:
             lines += _asked(answer)
     return "\n".join(lines) + "\n"
+
+
+def _instance(instance: Instance) -> Iterator[tuple[str, str]]:
+    """What an instance has, each text with its name, in the order in which it was said."""
+    if instance.input:
+        yield "input", instance.input
+    for turn in instance.turns:
+        if turn.content or not turn.calls:
+            yield turn.role, turn.content
+        for call in turn.calls:
+            yield f"{turn.role} calls {call.tool}", json.dumps(call.arguments, ensure_ascii=False)
+    if instance.output or not instance.turns:
+        yield "output" if instance.score is None else f"output, score {instance.score:g}", instance.output
+    for rival in instance.rivals:
+        yield "rival" if rival.score is None else f"rival, score {rival.score:g}", rival.output
 
 
 def _asked(stored: StoredAnswer) -> Iterator[str]:

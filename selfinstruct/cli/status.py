@@ -8,13 +8,15 @@ from typing import Any
 import click
 
 from selfinstruct.cli import budgets
+from selfinstruct.cli.facets import table
 from selfinstruct.cli.flags import as_json, command, existing, output_dir, runs
+from selfinstruct.cli.terminal import draw
 from selfinstruct.errors import UserError
 from selfinstruct.inputs.prices import cost, prices_of
 from selfinstruct.recipes.configured import stored
 from selfinstruct.run.budget import standings
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
-from selfinstruct.store.readings import kept, rooted, summary
+from selfinstruct.store.readings import Fates, kept, rooted, summary
 from selfinstruct.text.display import bill, json_line, one_line
 
 ENDED = {"interrupted": "interrupted", "exhausted": "stopped: nothing more can be planned"}
@@ -32,6 +34,9 @@ def status(run: str | None, output_dir: Path, as_json: bool) -> int:
     with Ledger.open(folder) as ledger, ledger.snapshot():
         facts = _facts(folder, ledger)
     print(json_line(facts) if as_json else _told(facts))
+    for name, rows in [] if as_json else facts["facets"].items():
+        print()
+        draw(table(name, rows))
     return 0
 
 
@@ -70,7 +75,7 @@ def _state(ledger: Ledger, tasks: int) -> str:
     if target is not None:
         return "complete" if tasks >= target else "unfinished"
     # All is wanted that the seeds make: each is planned once.
-    left = ledger.count("seeds") - rooted(ledger) + ledger.count("jobs", "state = 'planned'")
+    left = ledger.count("seeds") - rooted(ledger) + ledger.count_jobs("planned")
     return "unfinished" if left else "complete"
 
 
@@ -79,7 +84,7 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
-    config = stored(ledger).config
+    config, chain = stored(ledger)
     brief, told = _brief(folder, ledger), summary(ledger)
     prices = prices_of(config, ledger.models())
     spent = {role: meter.spent for role, meter in told.meter.items()}
@@ -92,6 +97,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "drops": [{"stage": drop.stage, "filter": drop.filter, "reason": drop.reason, "count": drop.drafts}
                   for drop in told.drops],
         "instance_drops": told.instance_drops,
+        "facets": Fates(ledger, chain.lines).told(),
         "failed": told.failed,
         "reviews": told.reviews,
         "faults": told.faults,

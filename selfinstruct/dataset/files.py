@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.exports.base import Export, Fields, Setting
-from selfinstruct.dataset.selection import Selection
+from selfinstruct.dataset.exports.base import Export, ExportContext, Fields
+from selfinstruct.dataset.selection import Selection, family
 from selfinstruct.dataset.trainers import AXOLOTL, LLAMA_FACTORY, Place, Traits, describe
 from selfinstruct.dataset.writing import Writer, open_writer, writable
 from selfinstruct.errors import RunError
 from selfinstruct.inputs.config import ExportConfig
-from selfinstruct.records import SEED_STAGE, Sample
+from selfinstruct.records import SEED_STAGE, WRITER, Sample
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lineage import origins
 from selfinstruct.text.files import staged
 
 SPLITS = ("train", "validation")
@@ -57,7 +58,7 @@ def export(
         notice: is told in a line which samples a format cannot hold.
 
     Raises:
-        ConfigError: an unknown format, or rounds of a run that is no evolution.
+        ConfigError: an unknown format, or a choice of samples that the run does not have.
         RunError: nothing is kept, no row would be left for training, the folder cannot be written or holds such files.
     """
     options = options or ExportConfig()
@@ -65,12 +66,12 @@ def export(
     old = _making_way(folder, opened.values(), options, replace=replace)
     with ledger.snapshot():
         selection = Selection(ledger, stage, options)
-        origin = _Origin(ledger, selection) if options.provenance else None
-        setting = Setting(ledger, options.system_prompt, options.split_seed)
+        origin = _Origin(ledger, stage, selection) if options.provenance else None
+        context = ExportContext(ledger, options.system_prompt, options.split_seed)
         held_out = selection.held_out()
         with writable(folder), staged(folder, old) as part:
             outputs = [_Output(name, opened[name], part, options) for name in opened]
-            _write(selection, held_out, outputs, setting, origin)
+            _write(selection, held_out, outputs, context, origin)
             describe((place for output in outputs for place in output.places()), part)
     for output in outputs:
         if notice is not None:
@@ -82,17 +83,17 @@ def _write(
     selection: Selection,
     held_out: Collection[str],
     outputs: Sequence[_Output],
-    setting: Setting,
+    context: ExportContext,
     origin: _Origin | None,
 ) -> None:
     with ExitStack() as stack:
         for output in outputs:
             stack.enter_context(closing(output))
         for sample in selection:
-            split = SPLITS[bool(held_out) and selection.family(sample) in held_out]
+            split = SPLITS[bool(held_out) and family(sample) in held_out]
             columns = origin.columns(sample) if origin else {}
             for output in outputs:
-                output.take(sample, split, setting, columns)
+                output.take(sample, split, context, columns)
 
 
 # What stands where
@@ -150,10 +151,10 @@ class _Output:
             for split in splits
         }  # fmt: skip
 
-    def take(self, sample: Sample, split: str, setting: Setting, columns: Fields) -> None:
+    def take(self, sample: Sample, split: str, context: ExportContext, columns: Fields) -> None:
         """Write the rows of a sample, each with the columns that it does not have itself."""
         held = False
-        for row in self._export.rows(sample, setting):
+        for row in self._export.rows(sample, context):
             held = True
             whole = {**row, **{name: value for name, value in columns.items() if name not in row}} if columns else row
             self._traits.see(whole)
@@ -259,19 +260,26 @@ class _File:
 class _Origin:
     """Columns that say where a row is from."""
 
-    _FAMILY = ("parent", "root", "operator", "round", "depth")
-
-    def __init__(self, ledger: Ledger, selection: Selection) -> None:
+    def __init__(self, ledger: Ledger, stage: str, selection: Selection) -> None:
         self._recipe = json.loads(ledger.fact("config") or "{}").get("recipe", {}).get("name")
-        self._model = ledger.fact("model")
-        self._names = self._FAMILY if selection.evolution else ()
+        models = ledger.models()
+        self._model = ", ".join(models[role] for role in models if role.partition(":")[0] == WRITER)
+        self._facets = list(selection.facets)
+        self._origins = origins(ledger, stage) if selection.grown else None
 
     def columns(self, sample: Sample) -> Fields:
         """The same columns for every sample of a run; a source row was made by no recipe and no model."""
         made = sample.stage != SEED_STAGE
         return {
             "id": sample.id,
-            **{name: sample.meta.get(name) for name in self._names},
+            **self._family(sample, made=made),
+            **{name: sample.facets.get(name) for name in self._facets if name not in ("id", "family", "parent")},
             "recipe": self._recipe if made else None,
             "model": self._model if made else None,
         }
+
+    def _family(self, sample: Sample, *, made: bool) -> Fields:
+        """Of a run whose tasks have families: which one, and the task or source row that this one was made from."""
+        if self._origins is None:
+            return {}
+        return {"family": family(sample), "parent": self._origins.get(sample.id) if made else None}

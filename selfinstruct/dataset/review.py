@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from selfinstruct.errors import RunError
-from selfinstruct.records import Draft, Instance, Review
+from selfinstruct.records import Call, Draft, Instance, Review
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.text.words import storable
 
@@ -46,7 +46,7 @@ def decide(ledger: Ledger, stage: str, review: Review) -> Review:
     Raises:
         RunError: no such draft, no complete task, or an edit that leaves none.
     """
-    stored = next(ledger.drafts("d.id = ?", review.draft), None)
+    stored = ledger.draft(review.draft)
     if stored is None:
         raise RunError(f"{review.draft}: no such draft")
     draft = stored.draft
@@ -54,16 +54,23 @@ def decide(ledger: Ledger, stage: str, review: Review) -> Review:
         raise RunError(f"{review.draft}: no complete task; only those can be reviewed")
     if not review.keep and review.edited:
         raise RunError(f"{review.draft}: edited and not kept; keep it, or leave the edit out")
-    before = stored.stayed if stored.kept else draft.instances
+    before = stored.instances
     if not _is_task(review.instruction or draft.instruction, review.instances or before):
         raise RunError(f"{review.draft}: a task has an instruction, and an output in each instance")
+    if _calls(review.instances or before) != _calls(before):
+        raise RunError(f"{review.draft}: calls of tools can be read, not edited; edit the texts")
     decided = _changes(review, draft, before)
     ledger.review(decided)
     return decided
 
 
 def _is_task(instruction: str, instances: tuple[Instance, ...]) -> bool:
-    return bool(instruction.strip() and instances and all(instance.output.strip() for instance in instances))
+    return bool(instruction.strip() and instances and all(instance.complete for instance in instances))
+
+
+def _calls(instances: Iterable[Instance]) -> list[tuple[Call, ...]]:
+    """What assistants call, and what tools answer, in order."""
+    return [turn.calls for instance in instances for turn in instance.turns if turn.calls]
 
 
 def _changes(review: Review, draft: Draft, instances: tuple[Instance, ...]) -> Review:

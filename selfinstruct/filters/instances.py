@@ -85,7 +85,8 @@ def _contradict(instances: list[Instance]) -> bool:
 
 
 def _first_of_each(instances: tuple[Instance, ...], indices: list[int]) -> list[int]:
-    first: dict[Instance, int] = {}
+    first: dict[str, int] = {}
     for i in indices:
-        first.setdefault(instances[i], i)
+        # By its text: the arguments of a call have no hash.
+        first.setdefault(instances[i].model_dump_json(), i)
     return list(first.values())

@@ -195,11 +195,14 @@ class ExportConfig(Section):
     system_prompt: str = ""
     """Text that every conversation or prompt begins with."""
     provenance: bool = False
-    """Add columns that say where a row is from: `id`, `recipe`, `model`, and of an evolution the family."""
-    rounds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
-    """Rounds of an evolution to write, 0 for its source rows; none named means every round from 1."""
+    """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and its family if it has one."""
+    facets: dict[str, Words] = {}
+    """Values of facets to write, such as `facets.topic = ["tides"]`; a row is written that has one of the values of
+    each facet named. None named means all."""
     parents: bool = False
-    """Add what the chosen rounds of an evolution were evolved from, up to the source rows."""
+    """Add what the chosen rows were made from, up to the source rows."""
+    sources: bool = False
+    """Add all rows that the run started from."""
 
     @field_validator("validation", mode="before")
     @classmethod
@@ -288,7 +291,7 @@ class RunConfig(Section):
 def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
     """Refuse a role that can draw no model, or whose models cannot be told apart."""
     if name in OTHER_DOORS:
-        raise ValueError(f"`roles.{name}`: the {name} is no model; give the role another name")
+        raise ValueError(f"`roles.{name}`: `{name}` is a table of its own and no role; give the role another name")
     if not sum(model.weight for model in models) > 0:
         raise ValueError(f"`roles.{name}`: its weights sum to nothing; give one of its models a weight above 0")
     named = [model.model for model in models]
@@ -499,8 +502,9 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
-    """A place in dots; the first of a list of tables is left out, for most often it is the only one."""
-    return ".".join(str(part) for part in place if part != 0 or isinstance(part, str))
+    """A place in dots; the first model of a role is left out, for most often it is the only one."""
+    only = place[:1] == ("roles",)
+    return ".".join(str(part) for part in place if not (only and part == 0 and isinstance(part, int)))
 
 
 def _table_in(kind: Any) -> Any:

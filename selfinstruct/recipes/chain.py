@@ -135,6 +135,11 @@ class Chain:
         """The stage whose kept drafts are the tasks that `-n` counts."""
         return self.last.last
 
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The stages of each recipe, by their names in the run: what a line of its work goes through."""
+        return [tuple(stage.name for stage in link.stages) for link in self.links]
+
     def link(self, stage: str) -> Link:
         """The recipe that a stage belongs to, by its name in the run."""
         return self._by_stage[stage]

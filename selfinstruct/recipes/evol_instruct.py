@@ -368,7 +368,7 @@ class EvolInstruct(Recipe[Options]):
         rendered = _rendered(self.context.prompts["judge"], values)
         sampling = self.options.judging.sampling(("\n",) if isinstance(rendered, str) else ())
         answer = await ask.generate(rendered, sampling, role="judge", answer_schema=_EQUAL if structured else None)
-        return reading.judgement(self._text(answer))
+        return reading.equality(self._text(answer))
 
     def _meta(self, payload: Evolution) -> dict[str, JsonValue]:
         """What a draft of this job says of its family."""

@@ -128,7 +128,7 @@ def without_wrapping(text: str) -> str:
     return text
 
 
-def judgement(text: str) -> str:
+def equality(text: str) -> str:
     """What a judge of equality said: `equal`, `not_equal`, or `unclear`.
 
     "Not equal" is looked for first, for "equal" stands in it.

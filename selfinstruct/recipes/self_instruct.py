@@ -107,7 +107,7 @@ class SelfInstruct(Recipe[Options]):
     takes = "seed tasks, whose pool it samples from"
     makes = "new instructions, each with up to 5 instances"
     example = "selfinstruct generate my.jsonl -n 500"
-    words: ClassVar = ("input_first", "output_first", "classify")
+    words: ClassVar = ("input_first", "output_first")
     target = 30
     published = "completion"
     stages = (

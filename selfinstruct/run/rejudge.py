@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from selfinstruct.run.folder import exported, write_config
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, resolve
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
+from selfinstruct.store.readings import summary
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +82,11 @@ def _judged_again(copy: Path, told: Told, *, source: Path) -> tuple[Tally, list[
 
 
 def _tally(ledger: Ledger) -> Tally:
-    kept = ledger.query("SELECT stage, 'kept', count(*) FROM drafts WHERE kept GROUP BY 1")
-    drops = ledger.query("SELECT stage, reason, count(*) FROM drops GROUP BY 1, 2")
-    return {(stage, reason): count for stage, reason, count in [*kept, *drops]}
+    told = summary(ledger)
+    tally = Counter({(drafts.stage, "kept"): drafts.kept for drafts in told.drafts if drafts.kept})
+    for drop in told.drops:
+        tally[drop.stage, drop.reason] += drop.drafts
+    return dict(tally)
 
 
 def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> Told:
@@ -109,7 +113,7 @@ def judge_again(ledger: Ledger, told: Told) -> Iterator[tuple[int, list[Outcome]
         if event.kind == "settle" and event.job is not None:
             job = ledger.job(event.job).job
             link = told.chain.link(job.stage)
-            drafts = [link.own(stored.draft) for stored in ledger.drafts("d.job = ?", job.number)]
+            drafts = [link.own(stored.draft) for stored in ledger.drafts(job=job.number)]
             yield job.number, judged(state, job, drafts, dropped)
 
 

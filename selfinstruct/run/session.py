@@ -396,7 +396,7 @@ class Run:
             RunError: the run has not begun.
         """
         self._check_begun()
-        return self._read(lambda ledger: ledger.samples("d.stage = ?", stored(ledger).task_stage))
+        return self._read(lambda ledger: ledger.samples(stage=stored(ledger).task_stage))
 
     def drops(self) -> Iterator[StoredDraft]:
         """The drafts that were dropped, each with the verdict that decided.
@@ -405,7 +405,7 @@ class Run:
             RunError: the run has not begun.
         """
         self._check_begun()
-        return self._read(lambda ledger: ledger.drafts("NOT d.kept"))
+        return self._read(lambda ledger: ledger.drafts(kept=False))
 
     def _read(self, rows: Callable[[Ledger], Iterator[T]]) -> Iterator[T]:
         with Ledger.open(self.folder) as ledger:
@@ -543,7 +543,7 @@ def _already(state: RunState, ledger: Ledger, again: Collection[int] | None) -> 
     """How a run ends of which nothing is left to do, or whose budget is spent; no backend is started for that."""
     if again is not None:
         return None if again else Ended("complete", state.tasks, NOTHING_FAILED)
-    if state.complete or (state.spent and not ledger.count("jobs", "state = 'planned'")):
+    if state.complete or (state.spent and not ledger.count_jobs("planned")):
         ending: Ending = "complete" if state.complete or state.target is None else "exhausted"
         return Ended(ending, state.tasks)
     if (over := spent_up(ledger, state.config)) is not None:

@@ -18,7 +18,7 @@ from selfinstruct.records import SEED_STAGE, Draft, Job, Outcome, Plan, Reason, 
 from selfinstruct.run.taper import Taper
 from selfinstruct.run.told import Told
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import kept, rooted
+from selfinstruct.store.readings import job_counts, kept, rooted
 
 
 class RunState:
@@ -214,7 +214,7 @@ class RunState:
         last, tallies = self.task_stage, self.taper.tallies
         self.tasks = tallies[last].tasks = kept(ledger, last)
         self.pool.planned = rooted(ledger)
-        for stage, after, state, jobs in ledger.query("SELECT stage, after, state, jobs FROM job_counts"):
+        for stage, after, state, jobs in job_counts(ledger):
             tallies[stage].done += jobs if state != "planned" else 0
             if after:
                 tallies[after].follow_ups[stage] += jobs

@@ -30,7 +30,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.records import WRITER, Sample, Seed
 from selfinstruct.store.ledger import NAME as LEDGER
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import made_from
+from selfinstruct.store.lineage import origins
 
 Model = TypeVar("Model", bound=BackendConfig)
 FOREIGN_SHARE = 0.005
@@ -101,12 +101,13 @@ def _tasks_of(path: Path) -> list[Seed]:
     nothing that was kept has been made from them."""
     with Ledger.open(path) as ledger:
         chain = stored(ledger).chain
-        kept: list[Seed | Sample] = list(ledger.samples("d.stage = ?", chain.task_stage))
+        kept: list[Seed | Sample] = list(ledger.samples(stage=chain.task_stage))
         gone: set[str] = set()
         if kept and chain.last.recipe.replaces:
             before = _before(chain)
-            kept = [*(ledger.samples("d.stage = ?", before) if before else ledger.seeds()), *kept]
-            gone = set(made_from(ledger, chain.task_stage, before).values())
+            made_from = origins(ledger, chain.task_stage, before)
+            gone = {made_from[task.id] for task in kept if task.id in made_from}
+            kept = [*(ledger.samples(stage=before) if before else ledger.seeds()), *kept]
     live = [_seed_of(path.resolve().name, task) for task in kept if task.id not in gone]
     if not live:
         raise SourceError(f"{path}: this run has kept no task yet; continue it first")
@@ -169,9 +170,10 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
         ConfigError: no recipe asks the role, or its models want different dialects.
     """
     if role not in (WRITER, *chain.doors):
-        recipe = " and ".join(link.recipe.name for link in chain.links)
+        recipes = [link.recipe.name for link in chain.links]
         asked = ", ".join(door for door in chain.doors if door not in OTHER_DOORS)
-        raise ConfigError(f"roles.{role}: {recipe} asks no {role}, but {asked}; leave it out")
+        ask = f"{' and '.join(recipes)} {'asks' if len(recipes) == 1 else 'ask'}"
+        raise ConfigError(f"roles.{role}: {ask} no {role}, but {asked}; leave it out")
     models = [
         _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))
         for model in filled_role(config, role)

@@ -147,7 +147,7 @@ class Verifier:
         else:
             outcomes, follow_ups = self._state.settle(job, drafts)
             self._expected.extend((job.number, follow_up) for follow_up in follow_ups)
-        stored = [_as_stored(self._ledger, draft) for draft in self._ledger.drafts("d.job = ?", job.number)]
+        stored = [_as_stored(self._ledger, draft) for draft in self._ledger.drafts(job=job.number)]
         derived = [_as_derived(outcome, rank) for rank, outcome in enumerate(outcomes, start=self._ranks + 1)]
         self._ranks += len(stored)
         if [canonical(one) for one in stored] != [canonical(one) for one in derived]:
@@ -157,18 +157,16 @@ class Verifier:
         """What the events do not account for."""
         if self._expected:
             yield f"job {self._expected[0][1].number}: follows from what was settled, but was never planned"
-        for number, state in self._ledger.each("SELECT number, state FROM jobs"):
+        for (number, *_), _, state, *_ in self._ledger.jobs():
             if (told := self._states.get(number, "never planned")) != state:
                 yield f"job {number}: stored as {state}, but by its events {told}"
         if (drafts := self._ledger.count("drafts")) != self._ranks:
             yield f"{drafts} drafts stored, {self._ranks} of settled jobs"
-        if strays := self._ledger.count("verdicts", "draft NOT IN (SELECT id FROM drafts)"):
+        if strays := self._ledger.strays("verdicts"):
             yield f"{strays} verdicts on drafts that are not there"
-        if strays := self._ledger.count("reviews", "draft NOT IN (SELECT id FROM drafts)"):
+        if strays := self._ledger.strays("reviews"):
             yield f"{strays} reviews of drafts that are not there"
-        for id, key, job, nth, question, kind in self._ledger.each(
-            "SELECT id, key, job, nth, question, kind FROM answers"
-        ):
+        for id, key, job, nth, question, kind in self._ledger.asked():
             if key != answer_key(job, question, nth, kind):
                 yield f"answer {id} of job {job}: its question is not the one that it is stored under"
         yield from self._ledger.miscounted()
@@ -196,10 +194,9 @@ async def perform(state: RunState, ledger: Ledger, asked: Mapping[str, Asked], j
 
 
 def _as_stored(ledger: Ledger, stored: StoredDraft) -> dict[str, Any]:
-    [[rank]] = ledger.query("SELECT rank FROM drafts WHERE id = ?", stored.id)
     return {
         "id": stored.id,
-        "rank": rank,
+        "rank": stored.rank,
         "draft": stored.draft.model_dump(mode="json"),
         "stayed": [instance.fields() for instance in stored.stayed] if stored.kept else None,
         "verdicts": ledger.verdicts(stored.id),

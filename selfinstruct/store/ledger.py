@@ -41,7 +41,7 @@ from selfinstruct.records import (
     Tool,
     Usage,
 )
-from selfinstruct.store.keys import canonical
+from selfinstruct.store.keys import Kind, canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
 from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
@@ -51,6 +51,10 @@ LOCKED = 30.0
 """Seconds to wait for another program that holds the ledger."""
 CHUNK = 256
 """Rows that a query reads ahead."""
+
+Table = Literal["seeds", "jobs", "answers", "faults", "drafts", "verdicts", "reviews"]
+State = Literal["planned", "settled", "failed"]
+"""Of a job."""
 
 
 class Event(NamedTuple):
@@ -76,6 +80,8 @@ class StoredDraft(NamedTuple):
     """A draft as the ledger knows it, with the verdict that decided."""
 
     id: str
+    rank: int
+    """Its place in the order of settlement, from 1."""
     draft: Draft
     kept: bool
     stayed: tuple[Instance, ...]
@@ -85,6 +91,16 @@ class StoredDraft(NamedTuple):
     detail: dict[str, Any]
 
     @property
+    def job(self) -> int:
+        """The number of the job that made it."""
+        return job_of(self.id)
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Those that stayed; of a draft that was dropped, all."""
+        return self.stayed if self.kept else self.draft.instances
+
+    @property
     def sample(self) -> Sample:
         """The sample that this draft became (it was kept)."""
         draft = self.draft
@@ -92,6 +108,11 @@ class StoredDraft(NamedTuple):
             id=self.id, stage=draft.stage, instruction=draft.instruction, instances=self.stayed, meta=draft.meta,
             parent=self.parent, system=draft.system, tools=draft.tools, family=draft.family, facets=draft.facets,
         )  # fmt: skip
+
+
+def job_of(draft: str) -> int:
+    """The number of the job that made the draft of this id."""
+    return int(draft.partition(".")[0])
 
 
 class StoredAnswer(NamedTuple):
@@ -409,11 +430,11 @@ class Ledger:
         if self._db.in_transaction:
             yield
             return
-        self.query("BEGIN")
+        self._row("BEGIN")
         try:
             yield
         finally:
-            self.query("ROLLBACK")
+            self._row("ROLLBACK")
 
     def fact(self, key: str) -> str | None:
         """What the table `run` says under this key."""
@@ -453,7 +474,7 @@ class Ledger:
         """What happened, in order."""
         return (Event(*row) for row in self._rows("SELECT seq, kind, job, value FROM events ORDER BY seq"))
 
-    def jobs(self, state: Literal["planned", "settled", "failed"] | None = None) -> Iterator[PlannedJob]:
+    def jobs(self, state: State | None = None) -> Iterator[PlannedJob]:
         """Jobs in order of planning, all or those in one state."""
         # Spelt out, for an index of some rows only is of use to a query that names the same.
         where = f"state = '{state}'" if state else "1"
@@ -506,31 +527,103 @@ class Ledger:
         """The models of the run as their backends named them, by their names in the run."""
         return dict(json.loads(self.fact("models") or "{}"))
 
-    def drafts(self, where: str = "1", *values: Any, limit: int = -1) -> Iterator[StoredDraft]:
-        """Drafts in order of settlement.
+    def drafts(
+        self,
+        *,
+        ids: Iterable[str] | None = None,
+        job: int | None = None,
+        stage: str | None = None,
+        kept: bool | None = None,
+        filter: str | None = None,
+        reason: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StoredDraft]:
+        """Drafts in order of settlement; what is None chooses nothing.
 
         Args:
-            where: an SQL condition over `d` (drafts), `j` (jobs) and `v` (the verdict that decided).
-            values: what its question marks stand for.
+            filter, reason: of the verdict that decided.
+            limit: how many at most.
         """
+        where, values = _equal({"d.job": job, "d.stage": stage, "d.kept": kept, "v.filter": filter, "v.reason": reason})
+        if ids is not None:
+            where, values = f"{where} AND d.id IN {_LISTED}", [*values, json.dumps(list(ids))]
         query = (
-            f"SELECT d.id, d.kept, d.stayed, j.parent, v.filter, v.reason, v.detail, {_DRAFT}"
+            f"SELECT d.id, d.rank, d.kept, d.stayed, j.parent, v.filter, v.reason, v.detail, {_DRAFT}"
             " FROM drafts d JOIN jobs j ON j.number = d.job"
             " JOIN verdicts v ON v.draft = d.id AND v.place = (SELECT max(place) FROM verdicts WHERE draft = d.id)"
-            f" WHERE {where} ORDER BY d.rank LIMIT {int(limit)}"
+            f" WHERE {where} ORDER BY d.rank LIMIT ?"
         )
-        return (_stored_draft(row) for row in self._rows(query, *values))
+        return (_stored_draft(row) for row in self._rows(query, *values, -1 if limit is None else limit))
 
-    def samples(self, where: str = "1", *values: Any) -> Iterator[Sample]:
+    def draft(self, id: str) -> StoredDraft | None:
+        """One draft; None where there is none of that id."""
+        return next(self.drafts(ids=[id]), None)
+
+    def latest(self, stage: str, number: int) -> list[str]:
+        """The ids of the drafts of a stage that were kept last, in order of settlement."""
+        query = "SELECT id FROM drafts WHERE kept AND stage = ? ORDER BY rank DESC LIMIT ?"
+        return [id for (id,) in self._rows(query, stage, number)][::-1]
+
+    def samples(
+        self,
+        *,
+        stage: str | None = None,
+        ids: Iterable[str] | None = None,
+        facets: Mapping[str, Collection[str]] | None = None,
+        parents: bool = False,
+    ) -> Iterator[Sample]:
         """What is in the dataset, in order of settlement: kept drafts, as people have reviewed them.
 
         Args:
-            where: an SQL condition over `d` (drafts) and `j` (jobs).
-            values: what its question marks stand for.
+            facets: values to choose by; a sample is chosen that has one of the values in each.
+            parents: add what the chosen ones were made from: samples of that stage up the line of their jobs, and
+                those of an earlier stage that their families began with.
         """
+        chosen, values = self._chosen(stage, ids, facets)
+        where = f"({chosen})"
+        if parents:
+            where = f"(({chosen}) OR d.id IN ({_ABOVE.format(chosen=chosen)}))"
+            values = [*values, *values, stage]
         # Where nobody has reviewed anything, what the index of drafts holds spares a third of the time.
-        query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND ({where}) ORDER BY d.rank"
+        query = f"{_REVIEWED if self.count('reviews') else _KEPT} AND {where} ORDER BY d.rank"
         return map(_sample, self._rows(query, *values))
+
+    def _chosen(
+        self, stage: str | None, ids: Iterable[str] | None, facets: Mapping[str, Collection[str]] | None
+    ) -> tuple[str, list[Any]]:
+        """A condition on drafts, and what its marks stand for."""
+        chosen, values = _equal({"d.stage": stage})
+        if ids is not None:
+            chosen, values = f"{chosen} AND d.id IN {_LISTED}", [*values, json.dumps(list(ids))]
+        if facets:
+            chosen, values = f"{chosen} AND d.facets IN {_LISTED}", [*values, json.dumps(self._with(facets))]
+        return chosen, values
+
+    def _with(self, facets: Mapping[str, Collection[str]]) -> list[str]:
+        """The texts of facets, as drafts have them, that have one of the values in each."""
+        texts = [text for (text,) in self._rows("SELECT DISTINCT facets FROM tally_drafts")]
+        return [text for text in texts if all(json.loads(text).get(name) in values for name, values in facets.items())]
+
+    def has_families(self, stage: str) -> bool:
+        """Whether kept drafts of a stage belong to families that are not their own."""
+        return (
+            self._row("SELECT 1 FROM drafts WHERE kept AND stage = ? AND family NOT IN ('', id) LIMIT 1", stage)
+            is not None
+        )
+
+    def sources(self, stage: str, facets: Mapping[str, Collection[str]] | None = None) -> set[str]:
+        """The ids of the seeds that the kept drafts of a stage, those chosen by facets, were made from in the end."""
+        chosen, values = self._chosen(stage, None, facets)
+        return {id for (id,) in self._rows(_BEGUN.format(chosen=chosen), *values)}
+
+    def instructions(self, ids: Iterable[str]) -> dict[str, str]:
+        """By id, the instructions of seeds and drafts; ids of neither are left out."""
+        query = (
+            f"SELECT id, json_extract(record, '$.instruction') FROM seeds WHERE id IN {_LISTED}"
+            f" UNION ALL SELECT id, instruction FROM drafts WHERE id IN {_LISTED}"
+        )
+        listed = json.dumps(sorted(ids))
+        return dict(self._rows(query, listed, listed))
 
     def joined(self, stages: Collection[str]) -> Iterator[Sample]:
         """The samples of these stages as they were kept, in order of settlement; what people decided on them since is
@@ -544,17 +637,17 @@ class Ledger:
         settled = self._rows("SELECT job FROM events WHERE kind = 'settle' ORDER BY seq DESC")
         return sum(1 for _ in takewhile(lambda event: event != row, settled))
 
-    def reviews(self, where: str = "1", *values: Any) -> dict[str, Review]:
+    def reviews(self, ids: Iterable[str] | None = None) -> dict[str, Review]:
         """By draft, what people decided and have not taken back, in the order of decision.
 
         Args:
-            where: an SQL condition over `reviews`.
-            values: what its question marks stand for.
+            ids: the drafts; None for all.
         """
+        where, values = ("1", []) if ids is None else (f"draft IN {_LISTED}", [json.dumps(list(ids))])
         query = (
             "SELECT draft, keep, instruction, instances FROM reviews"
             " WHERE id = (SELECT max(id) FROM reviews r WHERE r.draft = reviews.draft) AND keep IS NOT NULL"
-            f" AND ({where}) ORDER BY id"
+            f" AND {where} ORDER BY id"
         )
         return {
             draft: Review(draft=draft, keep=bool(keep), instruction=instruction,
@@ -562,9 +655,9 @@ class Ledger:
             for draft, keep, instruction, instances in self._rows(query, *values)
         }  # fmt: skip
 
-    def judgements(self, draft: str) -> list[dict[str, Any]]:
+    def decisions(self, draft: str) -> list[dict[str, Any]]:
         """All verdicts on a draft, a person's last, as the filter `human`."""
-        reviews = self.reviews("draft = ?", draft).values()
+        reviews = self.reviews([draft]).values()
         return [*self.verdicts(draft), *(review.verdict.model_dump(mode="json") for review in reviews)]
 
     def verdicts(self, draft: str) -> list[dict[str, Any]]:
@@ -575,19 +668,26 @@ class Ledger:
             for f, k, r, d, i in self._rows(query, draft)
         ]
 
+    def asked(self) -> Iterator[tuple[int, str, int, int, str, Kind]]:
+        """Of each answer its id, its key, its job, how often that had asked this before, the canonical text of its
+        question, and its kind."""
+        return self._rows("SELECT id, key, job, nth, question, kind FROM answers")
+
+    def count(self, table: Table) -> int:
+        """How many rows a table has."""
+        return int(self._row(f"SELECT count(*) FROM {table}")[0])
+
+    def count_jobs(self, state: State) -> int:
+        """How many jobs are in a state."""
+        return int(self._row(f"SELECT count(*) FROM jobs WHERE state = '{state}'")[0])
+
+    def strays(self, table: Literal["verdicts", "reviews"]) -> int:
+        """How many rows of a table are on drafts that are not there."""
+        return int(self._row(f"SELECT count(*) FROM {table} WHERE draft NOT IN (SELECT id FROM drafts)")[0])
+
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query, for tables and counts that only one caller wants."""
+        """The rows of a query: for the modules of this room, where all SQL stands, and for people."""
         return list(self._rows(sql, *values))
-
-    def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """`query` one row at a time, for more rows than memory should hold."""
-        return self._rows(sql, *values)
-
-    def count(self, table: str, where: str = "1") -> int:
-        """How many rows there are."""
-        row = self._row(f"SELECT count(*) FROM {table} WHERE {where}")
-        assert row is not None
-        return int(row[0])
 
     def miscounted(self) -> Iterator[str]:
         """A line for each group whose tally is not what there is of it."""
@@ -616,6 +716,13 @@ class Ledger:
                 rows = cursor.fetchmany(CHUNK)
 
 
+def _equal(columns: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """The condition that columns have these values, those that are None left out, and what its marks stand for."""
+    wanted = {column: value for column, value in columns.items() if value is not None}
+    return " AND ".join(f"{column} = ?" for column in wanted) or "1", list(wanted.values())
+
+
+_LISTED = "(SELECT value FROM json_each(?))"
 _ANSWERED = (
     "INSERT OR IGNORE INTO answers (kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens,"
     " reasoning_tokens, refused, body, key, job, nth, question, seconds, at, role)"
@@ -649,6 +756,28 @@ _REVIEWED = (
     " FROM drafts d JOIN jobs j ON j.number = d.job"
     " LEFT JOIN reviews r ON r.id = (SELECT max(id) FROM reviews WHERE draft = d.id) WHERE coalesce(r.keep, d.kept)"
 )
+_ABOVE = """
+WITH RECURSIVE
+chosen(id, job, family) AS (SELECT d.id, d.job, d.family FROM drafts d WHERE d.kept AND {chosen}),
+above(id) AS (
+    SELECT j.parent FROM chosen c JOIN jobs j ON j.number = c.job WHERE j.parent IS NOT NULL
+    UNION
+    SELECT j.parent FROM above a JOIN drafts d ON d.id = a.id JOIN jobs j ON j.number = d.job WHERE j.parent IS NOT NULL
+)
+SELECT d.id FROM drafts d JOIN above a ON a.id = d.id WHERE d.stage = ?
+UNION SELECT family FROM chosen WHERE family NOT IN (SELECT id FROM seeds)
+"""
+_BEGUN = """
+WITH RECURSIVE
+chosen(job, family) AS (SELECT d.job, d.family FROM drafts d WHERE d.kept AND d.family <> '' AND {chosen}),
+line(job) AS (
+    SELECT job FROM chosen
+    UNION
+    SELECT d.job FROM line l JOIN jobs j ON j.number = l.job JOIN drafts d ON d.id = j.parent
+)
+SELECT id FROM seeds WHERE coalesce(nullif(json_extract(record, '$.family'), ''), id) IN (SELECT family FROM chosen)
+AND id IN (SELECT s.value FROM line l JOIN jobs j ON j.number = l.job, json_each(j.shown) s WHERE j.parent IS NULL)
+"""
 _ANSWER = (
     "kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, refused, body"
 )
@@ -715,8 +844,8 @@ def _planned(row: Sequence[Any]) -> PlannedJob:
 
 
 def _stored_draft(row: Any) -> StoredDraft:
-    id, kept, stayed, parent, filter_, reason, detail, *draft = row
-    return StoredDraft(id, _draft(draft), bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
+    id, rank, kept, stayed, parent, filter_, reason, detail, *draft = row
+    return StoredDraft(id, rank, _draft(draft), bool(kept), _load(stayed), parent, filter_, reason, json.loads(detail))
 
 
 def _draft(row: Sequence[Any]) -> Draft:

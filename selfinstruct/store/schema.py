@@ -20,28 +20,28 @@ def m005_ledger(db: sqlite3.Connection) -> None:
 
 
 _LEDGER = """
--- What the run is: config (resolved, as JSON), version of the tool, the model of each role, what it was filtered from,
--- and how its last session ended.
 CREATE TABLE run (
+    -- What the run is: config (resolved, as JSON), version of the tool, the model of each role, what it was filtered
+    -- from, and how its last session ended.
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- The seeds as they were read, in order.
 CREATE TABLE seeds (
+    -- The seeds as they were read, in order.
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     record TEXT NOT NULL
 );
 
--- The prompt files as they were read.
 CREATE TABLE prompts (
+    -- The prompt files as they were read.
     name TEXT PRIMARY KEY,
     text TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- One row for each piece of work, in order of planning.
 CREATE TABLE jobs (
+    -- One row for each piece of work, in order of planning.
     number INTEGER PRIMARY KEY,
     stage TEXT NOT NULL,
     -- The draft that the job follows from, and the job whose settlement planned it; NULL when planned from the pool.
@@ -63,9 +63,9 @@ CREATE INDEX jobs_planned ON jobs (state) WHERE state = 'planned';
 
 CREATE INDEX jobs_failed ON jobs (error_kind) WHERE state = 'failed';
 
--- What happened, in order: `target` (value: tasks to keep), `plan`, `settle`, `fail`, `retry`.
--- Everything else derives from this and the answers.
 CREATE TABLE events (
+    -- What happened, in order: `target` (value: tasks to keep), `plan`, `settle`, `fail`, `retry`. Everything else
+    -- derives from this and the answers.
     seq INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     job INTEGER,
@@ -75,9 +75,9 @@ CREATE TABLE events (
 
 CREATE INDEX events_target ON events (kind) WHERE kind = 'target';
 
--- Every answer that arrived, stored before anything else was done with it.
--- key: hash of (job, canonical question, n-th time asked).
 CREATE TABLE answers (
+    -- Every answer that arrived, stored before anything else was done with it. key: hash of (job, canonical question,
+    -- n-th time asked).
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     job INTEGER NOT NULL,
@@ -105,15 +105,15 @@ CREATE TABLE answers (
 
 CREATE INDEX answers_job ON answers (job);
 
--- Calls that must not be repeated, noted before they are made: one without an answer may have been made.
 CREATE TABLE intents (
+    -- Calls that must not be repeated, noted before they are made: one without an answer may have been made.
     key TEXT PRIMARY KEY,
     job INTEGER NOT NULL,
     at REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Every attempt that brought no usable answer, with the start of what the server sent.
 CREATE TABLE faults (
+    -- Every attempt that brought no usable answer, with the start of what the server sent.
     id INTEGER PRIMARY KEY,
     job INTEGER NOT NULL,
     key TEXT NOT NULL,
@@ -129,9 +129,9 @@ CREATE INDEX faults_job ON faults (job);
 
 CREATE INDEX faults_kind ON faults (kind);
 
--- What recipes made of answers. id: <job>.<position>. kept is 1 for samples;
--- instances are as parsed, stayed those that were kept, both lists of objects with what is not empty.
 CREATE TABLE drafts (
+    -- What recipes made of answers. id: <job>.<position>. kept is 1 for samples; instances are as parsed, stayed those
+    -- that were kept, both lists of objects with what is not empty.
     job INTEGER NOT NULL,
     position INTEGER NOT NULL,
     id TEXT NOT NULL UNIQUE,
@@ -156,8 +156,8 @@ CREATE INDEX drafts_stage ON drafts (stage, kept);
 
 CREATE INDEX drafts_job ON drafts (job);
 
--- One row for each filter that judged a draft, in order; the last one decided.
 CREATE TABLE verdicts (
+    -- One row for each filter that judged a draft, in order; the last one decided.
     draft TEXT NOT NULL,
     place INTEGER NOT NULL,
     filter TEXT NOT NULL,
@@ -171,9 +171,9 @@ CREATE TABLE verdicts (
 
 CREATE INDEX verdicts_reason ON verdicts (reason) WHERE keep = 0;
 
--- What people decided on drafts (`review`), in order; the last line on a draft counts. Drafts and verdicts stay as they
--- derive; exports honour this.
 CREATE TABLE reviews (
+    -- What people decided on drafts (`review`), in order; the last line on a draft counts. Drafts and verdicts stay as
+    -- they derive; exports honour this.
     id INTEGER PRIMARY KEY,
     draft TEXT NOT NULL,
     -- 1 keep, 0 drop, NULL: the decision is taken back, what the filters said holds again.
@@ -186,11 +186,11 @@ CREATE TABLE reviews (
 
 CREATE INDEX reviews_draft ON reviews (draft);
 
--- What all attempts took, over all sessions, those that went unanswered among them: a row for each role, or for each
--- model of a role that has several. Budgets are held against it. An attempt is counted in the columns in_flight before
--- it is sent, by what it may take at most; where a run was killed that counts as spent. seconds: of working time; those
--- of all rows are the run's.
 CREATE TABLE meter (
+    -- What all attempts took, over all sessions, those that went unanswered among them: a row for each role, or for
+    -- each model of a role that has several. Budgets are held against it. An attempt is counted in the columns
+    -- in_flight before it is sent, by what it may take at most; where a run was killed that counts as spent. seconds:
+    -- of working time; those of all rows are the run's.
     role TEXT PRIMARY KEY,
     requests INTEGER NOT NULL DEFAULT 0,
     prompt_tokens INTEGER NOT NULL DEFAULT 0,
@@ -202,18 +202,18 @@ CREATE TABLE meter (
     seconds REAL NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- Counts of what the other tables hold, kept by triggers in the transaction that changes those; the views `counted_…`
--- count anew, and `verify` compares.
--- Settled jobs. after: the stage of the job whose settlement planned them; '' when planned from the pool.
 CREATE TABLE tally_jobs (
+    -- Counts of what the other tables hold, kept by triggers in the transaction that changes those; the views
+    -- `counted_…` count anew, and `verify` compares. Settled jobs. after: the stage of the job whose settlement planned
+    -- them; '' when planned from the pool.
     stage TEXT NOT NULL,
     after TEXT NOT NULL,
     jobs INTEGER NOT NULL,
     PRIMARY KEY (stage, after)
 );
 
--- Drafts. filter, reason: of the drop, '' where kept; facets: as in `drafts`.
 CREATE TABLE tally_drafts (
+    -- Drafts. filter, reason: of the drop, '' where kept; facets: as in `drafts`.
     stage TEXT NOT NULL,
     kept INTEGER NOT NULL,
     filter TEXT NOT NULL,
@@ -223,14 +223,14 @@ CREATE TABLE tally_drafts (
     PRIMARY KEY (stage, kept, filter, reason, facets)
 );
 
--- Instances that did not stay.
 CREATE TABLE tally_instances (
+    -- Instances that did not stay.
     reason TEXT NOT NULL PRIMARY KEY,
     instances INTEGER NOT NULL
 );
 
--- Answers and their tokens.
 CREATE TABLE tally_answers (
+    -- Answers and their tokens.
     stage TEXT NOT NULL,
     role TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -278,8 +278,8 @@ CREATE VIEW spend AS
 SELECT stage, role, model, answers, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, seconds
 FROM tally_answers WHERE answers > 0;
 
--- Jobs by stage, by the stage of the job whose settlement planned them ('' when planned from the pool), and by state.
 CREATE VIEW job_counts AS
+-- Jobs by stage, by the stage of the job whose settlement planned them ('' when planned from the pool), and by state.
 SELECT stage, after, 'settled' AS state, jobs FROM tally_jobs
 UNION ALL SELECT stage, origin, 'planned', count(*) FROM jobs WHERE state = 'planned' GROUP BY 1, 2
 UNION ALL SELECT stage, origin, 'failed', count(*) FROM jobs WHERE state = 'failed' GROUP BY 1, 2;

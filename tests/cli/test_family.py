@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from selfinstruct.cli.survivors import Survivors, told_judgements
-from selfinstruct.records import Outcome, Verdict
-from selfinstruct.store.ledger import Ledger
+from selfinstruct.cli.facets import line
 from tests.cli.conftest import Say
 from tests.support.cli import INSTRUCTIONS, SEEDS, Said, write
 
@@ -57,28 +55,38 @@ def evolution(here: Path, selfinstruct: Say) -> Said:
 
 FIRST = f"""\
 s0  {RIVERS}
-└── round 1 · in_breadth · 1.1  {BORDERS}
-    kept with answer 2.1
-    ├── round 2 · in_breadth · 3.1  Name three rivers of Europe!
-    │   dropped by rouge: near_duplicate (1.000 like s0)
-    └── round 3 · deepen · 4.1  {FLOODS}
-        answer 5.1 dropped by elimination: refusal (marker: sorry, words: 2)
+└── evolve · operator in_breadth · round 1 · 1.1  {BORDERS}
+    kept
+    └── answer · 2.1
+        kept
+        ├── evolve · round 2 · 3.1  Name three rivers of Europe!
+        │   dropped by rouge: near_duplicate (1.000 like s0)
+        └── evolve · operator deepen · round 3 · 4.1  {FLOODS}
+            kept
+            └── answer · judgement unclear · 5.1
+                dropped by elimination: refusal (marker: sorry, words: 2)
 
 """
 SECOND = f"""\
 s1  {WORD}
-├── round 1 · deepen · 6.1  {LETTERS}
-│   answer 7.1 dropped by elimination: no_information_gain (judgement: equal)
-├── round 2 · deepen · 8.1  {WORD}{" More and more of it." * 6} More …
+├── evolve · operator deepen · round 1 · 6.1  {LETTERS}
+│   kept
+│   └── answer · judgement equal · 7.1
+│       dropped by elimination: no_information_gain (judgement: equal)
+├── evolve · operator deepen · round 2 · 8.1  {WORD}{" More and more of it." * 5} More and…
 │   dropped by elimination: too_many_added_words (added: 45, most: 20)
-└── round 3 · deepen · 9.1  {MIRROR.replace(chr(27), "␛")}
-    kept with answer 10.1; the judge gave no clear word
+└── evolve · operator deepen · round 3 · 9.1  {MIRROR.replace(chr(27), "␛")}
+    kept
+    └── answer · judgement unclear · 10.1
+        kept: unclear_judgement
 
 """
 THIRD = f"""\
 s2  {DINNER}
-└── round 1 · deepen · 11.1  {GUESTS}
-    answer of job 12 failed: refused: no more today
+└── evolve · operator deepen · round 1 · 11.1  {GUESTS}
+    kept
+    └── answer · job 12
+        failed: refused: no more today
 
 """
 
@@ -90,7 +98,7 @@ s2  {DINNER}
 def test_a_tree_shows_the_family_and_where_what_was_asked_for_stands(
     evolution: Said, selfinstruct: Say, id: str
 ) -> None:
-    marked = re.sub(rf"(?m)(^|answer |· ){id}(?= )|(?<=answer ){id}$", rf"\g<1>▶ {id}", FIRST)
+    marked = re.sub(rf"(?m)(^|· ){id}(?= |$)", rf"\g<1>▶ {id}", FIRST)
     assert marked.count("▶") == 1
     assert selfinstruct("show", "evolved", id, "--tree") == (0, marked, "")
 
@@ -98,7 +106,7 @@ def test_a_tree_shows_the_family_and_where_what_was_asked_for_stands(
 def test_a_tree_for_each_family_that_was_asked_about(evolution: Said, selfinstruct: Say) -> None:
     trees = selfinstruct("show", "evolved", "s1", "s2", "10.1", "11.1", "--tree").out
     assert trees.replace("▶ ", "") == SECOND + THIRD
-    assert re.findall(r"▶ ([^\s;]+)", trees) == ["s1", "10.1", "s2", "11.1"]
+    assert re.findall(r"▶ (\S+)", trees) == ["s1", "10.1", "s2", "11.1"]
 
 
 def test_without_ids_the_trees_of_the_latest_tasks(evolution: Said, selfinstruct: Say) -> None:
@@ -122,13 +130,15 @@ def test_a_tree_says_what_is_not_done_yet(here: Path, selfinstruct: Say) -> None
         selfinstruct("show", "evolved", "s0", "s1", "--tree").out
         == f"""\
 ▶ s0  {RIVERS}
-└── round 1 · in_breadth · 1.1  {BORDERS}
-    kept with answer 2.1
-    └── round 2 · in_breadth · job 3
-        not done yet
+└── evolve · operator in_breadth · round 1 · 1.1  {BORDERS}
+    kept
+    └── answer · 2.1
+        kept
+        └── evolve · job 3
+            not done yet
 
 ▶ s1  {WORD}
-nothing has been evolved from it
+nothing has come of it
 
 """
     )
@@ -138,24 +148,28 @@ def test_a_tree_in_json_is_nested(evolution: Said, selfinstruct: Say) -> None:
     family = json.loads(selfinstruct("show", "evolved", "3.1", "--tree", "--json").out)
     [first] = family.pop("children")
     assert family == {"asked": ["3.1"], "id": "s0", "stage": "seed", "instruction": RIVERS}
-    second, third = first.pop("children")
+    [answer] = first.pop("children")
+    facets = {"operator": "in_breadth", "round": "1"}
     assert first == {
-        "round": 1, "operator": "in_breadth", "job": 1, "stage": "evolve", "state": "kept", "id": "1.1",
+        "job": 1, "stage": "evolve", "state": "kept", "id": "1.1", "shown": ["s0"], "facets": facets,
         "instruction": BORDERS, "outputs": [], "filter": "rouge", "reason": "passed", "detail": {},
-        "answer": {
-            "job": 2, "stage": "answer", "state": "kept", "id": "2.1", "instruction": BORDERS,
-            "outputs": ["The Rhine, the Oder and the Danube."],
-            "filter": "elimination", "reason": "passed", "detail": {},
-        },
     }  # fmt: skip
-    assert (second["reason"], second["detail"], second["answer"]) == (
+    second, third = answer.pop("children")
+    assert answer == {
+        "job": 2, "stage": "answer", "state": "kept", "id": "2.1", "facets": facets, "instruction": BORDERS,
+        "outputs": ["The Rhine, the Oder and the Danube."], "filter": "elimination", "reason": "passed", "detail": {},
+    }  # fmt: skip
+    assert (second["reason"], second["detail"], second["children"]) == (
         "near_duplicate",
         {"of": "s0", "score": 1.0},
-        None,
+        [],
     )
-    assert (third["answer"]["reason"], third["answer"]["judgement"], third["children"]) == ("refusal", "unclear", [])
+    [refused] = third["children"]
+    assert (refused["reason"], refused["facets"]["judgement"], refused["children"]) == ("refusal", "unclear", [])
     [failed] = json.loads(selfinstruct("show", "evolved", "s2", "--tree", "--json").out)["children"]
-    assert failed["answer"] == {"job": 12, "stage": "answer", "state": "failed", "error": "refused: no more today"}
+    assert failed["children"] == [
+        {"job": 12, "stage": "answer", "state": "failed", "error": "refused: no more today", "children": []}
+    ]
 
 
 def test_in_other_runs_a_tree_is_the_way_from_the_first_job(first: Said, selfinstruct: Say) -> None:
@@ -164,16 +178,16 @@ def test_in_other_runs_a_tree_is_the_way_from_the_first_job(first: Said, selfins
     assert (
         re.sub("showed s.*", "showed …", told)
         == f"""\
-job 1 · instructions · 1.1  {tide}
+instructions · 1.1  {tide}
 kept; its prompt showed …
-└── job 2 · instances · ▶ 2.1  {tide}
+└── instances · ▶ 2.1
     kept
 
-job 1 · instructions · ▶ 1.3  Name three rivers of Europe!
+instructions · ▶ 1.3  Name three rivers of Europe!
 dropped by rouge: near_duplicate (1.000 like s0); its prompt showed …
 
 ▶ s0  Name three rivers of Europe.
-nothing has been evolved from it
+nothing has come of it
 
 """
     )
@@ -187,13 +201,29 @@ def test_on_a_terminal_a_tree_is_coloured_and_stays_within_its_width(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "60")
     told = selfinstruct("show", "evolved", "10.1", "--tree").out
-    assert "\x1b[32mkept with answer ▶ 10.1" in told
+    assert "\x1b[32mkept: unclear_judgement" in told
     plain = re.sub(r"\x1b\[[\d;]*m", "", told)
     assert "\x1b" not in plain
     assert max(map(len, plain.splitlines())) <= 60
-    assert "└── round 3 · deepen · 9.1  Spell the word ␛[31mbackwards, …\n" in plain
+    assert "└── evolve · operator deepen · round 3 · 9.1  Spell the wor…\n" in plain
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[32m" not in selfinstruct("show", "evolved", "10.1", "--tree").out
+
+
+def test_what_is_chosen_by_facets_is_exported(evolution: Said, here: Path, selfinstruct: Say) -> None:
+    """Rows with the values named, what they were made from, and all that the run started from."""
+    chosen = ("--facet", "round=3", "--facet", "operator=deepen")
+    asked = ("export", "evolved", "--format", "jsonl", "--force", "--to", "out", *chosen)
+
+    def rows() -> list[str]:
+        return [json.loads(row)["id"] for row in (here / "out/samples.jsonl").read_text().splitlines()]
+
+    assert selfinstruct(*asked) == (0, "out/samples.jsonl: 1 rows\n", "")
+    assert rows() == ["10.1"]
+    selfinstruct(*asked, "--parents")
+    assert rows() == ["s1", "10.1"]
+    selfinstruct(*asked, "--sources")
+    assert rows() == ["s0", "s1", "s2", "10.1"]
 
 
 # -- status -----------------------------------------------------------------------------------------------------------
@@ -209,7 +239,6 @@ outputs/evolved: 2 tasks kept, complete
     dropped 1 × near_duplicate (rouge, evolve)
   jobs: evolve settled 7, answer settled 4, answer failed 1
   failed: refused 1; `selfinstruct retry outputs/evolved` asks again
-  the judge gave no clear word in 2 of 3: unclear 2, equal 1
   15 answers, 3,232 tokens in (0 from cache), 165 out; no cost
   outputs/evolved/export/alpaca.json
   outputs/evolved/export/alpaca.jsonl
@@ -217,17 +246,26 @@ outputs/evolved: 2 tasks kept, complete
   outputs/evolved/export/dataset_info.json
   outputs/evolved/export/samples.jsonl
 
-  round  evolved  kept  eliminated  undecided  share
-      1        3     1           1          1    50%
-      2        2     0           2          0     0%
-      3        2     1           1          0    50%
+                                                                             too
+                                                              no            many
+                                                     information           added       near
+  operator    made  kept  dropped  undecided  share         gain  refusal  words  duplicate
+  deepen         5     1        3          1    25%            1        1      1          0
+  in_breadth     2     1        1          0    50%            0        0      0          1
 
-                                                     too
-                                      no            many
-                             information           added       near
-  operator    evolved  kept         gain  refusal  words  duplicate
-  deepen            5     1            1        1      1          0
-  in_breadth        2     1            0        0      0          1
+                                                                          too
+                                                         no              many
+                                                information       near  added
+  round  made  kept  dropped  undecided  share         gain  duplicate  words  refusal
+  1         3     1        1          1    50%            1          0      0        0
+  2         2     0        2          0     0%            0          1      1        0
+  3         2     1        1          0    50%            0          0      0        1
+
+                                                             no
+                                                    information
+  judgement  made  kept  dropped  undecided  share         gain  refusal
+  equal         1     0        1          0     0%            1        0
+  unclear       2     1        1          0    50%            0        1
 """
 
 
@@ -238,35 +276,23 @@ def test_status_of_an_evolution_tells_survivors_operators_and_what_the_judge_sai
 
 
 def test_status_of_an_evolution_in_json_has_the_same_facts(evolution: Said, selfinstruct: Say) -> None:
-    facts = json.loads(selfinstruct("status", "evolved", "--json").out)
-    assert facts["rounds"] == [
-        {"round": 1, "evolved": 3, "kept": 1, "eliminated": 1, "undecided": 1, "share": 0.5},
-        {"round": 2, "evolved": 2, "kept": 0, "eliminated": 2, "undecided": 0, "share": 0.0},
-        {"round": 3, "evolved": 2, "kept": 1, "eliminated": 1, "undecided": 0, "share": 0.5},
-    ]
+    facets = json.loads(selfinstruct("status", "evolved", "--json").out)["facets"]
+    assert [counts(row) for row in facets["round"]] == [
+        ("1", 3, 1, 1, 1, 0.5), ("2", 2, 0, 2, 0, 0.0), ("3", 2, 1, 1, 0, 0.5),
+    ]  # fmt: skip
     dropped = {"no_information_gain": 1, "refusal": 1, "too_many_added_words": 1}
-    assert facts["operators"] == [
-        {"operator": "deepen", "evolved": 5, "kept": 1, "dropped": dropped},
-        {"operator": "in_breadth", "evolved": 2, "kept": 1, "dropped": {"near_duplicate": 1}},
-    ]
-    assert facts["judgements"] == {"unclear": 2, "equal": 1}
+    assert [(row["value"], row["made"], row["kept"], row["reasons"]) for row in facets["operator"]] == [
+        ("deepen", 5, 1, dropped), ("in_breadth", 2, 1, {"near_duplicate": 1}),
+    ]  # fmt: skip
+    assert {row["value"]: row["made"] for row in facets["judgement"]} == {"unclear": 2, "equal": 1}
 
 
-def test_status_of_other_runs_has_no_rounds(first: Said, selfinstruct: Say) -> None:
-    assert {"rounds", "operators", "judgements"}.isdisjoint(json.loads(selfinstruct("status", "first", "--json").out))
+def counts(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("value", "made", "kept", "dropped", "undecided", "share"))
 
 
-@pytest.mark.parametrize(
-    ("judgements", "told"),
-    [
-        ({"unclear": 48, "equal": 2}, "the judge gave no clear word in 48 of 50: unclear 48, equal 2"),
-        ({"unclear": 3}, "the judge gave no clear word in 3 of 3: unclear 3"),
-        ({"not_equal": 2, "unclear": 2}, "judged: not_equal 2, unclear 2"),
-        ({"equal": 1}, "judged: equal 1"),
-    ],
-)
-def test_a_judge_that_mostly_says_nothing_clear_is_said_to(judgements: dict[str, int], told: str) -> None:
-    assert told_judgements(judgements) == told
+def test_status_of_other_runs_has_no_facets(first: Said, selfinstruct: Say) -> None:
+    assert json.loads(selfinstruct("status", "first", "--json").out)["facets"] == {}
 
 
 def test_an_evolution_that_was_judged_again_counts_each_of_its_evolutions_once(
@@ -274,21 +300,23 @@ def test_an_evolution_that_was_judged_again_counts_each_of_its_evolutions_once(
 ) -> None:
     """What `filter` drops takes all that came of it along, under `parent_dropped`."""
     selfinstruct("filter", "evolved", "--set", "filters.elimination.leaked_words=['border']")
-    facts = json.loads(selfinstruct("status", "evolved-filtered", "--json").out)
-    assert [(row["evolved"], row["kept"], row["undecided"]) for row in facts["rounds"]] == [
+    facets = json.loads(selfinstruct("status", "evolved-filtered", "--json").out)["facets"]
+    assert [(row["made"], row["kept"], row["undecided"]) for row in facets["round"]] == [
         (3, 0, 1),
         (2, 0, 0),
         (2, 1, 0),
     ]
-    dropped = {name: count for row in facts["operators"] for name, count in row["dropped"].items()}
+    dropped = {name: count for row in facets["operator"] for name, count in row["reasons"].items()}
     assert dropped == {
         "leaked_prompt": 1, "parent_dropped": 1, "no_information_gain": 1, "too_many_added_words": 1,
     }  # fmt: skip
-    assert selfinstruct("show", "evolved-filtered", "s0", "--tree").out.splitlines()[1:5] == [
-        f"└── round 1 · in_breadth · 1.1  {BORDERS}",
-        "    dropped by elimination: leaked_prompt (word: border), and answer 2.1 with it",
-        "    ├── round 2 · in_breadth · 3.1  Name three rivers of Europe!",
-        "    │   dropped by parent: parent_dropped (parent: 2.1)",
+    assert selfinstruct("show", "evolved-filtered", "s0", "--tree").out.splitlines()[1:7] == [
+        f"└── evolve · operator in_breadth · round 1 · 1.1  {BORDERS}",
+        "    dropped by elimination: leaked_prompt (word: border)",
+        "    └── answer · 2.1",
+        "        dropped by parent: parent_dropped (parent: 1.1)",
+        "        ├── evolve · round 2 · 3.1  Name three rivers of Europe!",
+        "        │   dropped by parent: parent_dropped (parent: 2.1)",
     ]
 
 
@@ -298,7 +326,7 @@ def test_an_evolution_that_was_judged_again_counts_each_of_its_evolutions_once(
 def rounds(panel: str) -> list[str]:
     """The rounds in each frame of a panel."""
     plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", panel)
-    return re.findall(r"│ rounds +(.*?) +│", plain)
+    return re.findall(r"│ round +(.*?) +│", plain)
 
 
 def test_the_panel_shows_survivors_by_round_from_the_events_and_goes_on_from_the_ledger(
@@ -312,21 +340,4 @@ def test_the_panel_shows_survivors_by_round_from_the_events_and_goes_on_from_the
     write(here, "script.jsonl", [*healed, answered(GUESTS, "A risotto it is not."), *evolved(GUESTS, GUESTS)])
     again = rounds(selfinstruct("retry", "evolved").err)
     assert again[-1] == "1: 2 of 3 · 2: 0 of 3 · 3: 1 of 3"
-    assert again[-1] == " · ".join(
-        f"{row['round']}: {row['kept']} of {row['kept'] + row['eliminated']}"
-        for row in json.loads(selfinstruct("status", "evolved", "--json").out)["rounds"]
-    )
-
-
-def test_what_is_counted_from_events_is_what_the_ledger_says(evolution: Said, here: Path) -> None:
-    with Ledger.open(here / "outputs" / "evolved") as ledger:
-        read, seen = Survivors(ledger), Survivors(ledger)
-        drafts = list(ledger.drafts())
-        for stored in drafts:
-            verdict = Verdict(filter=stored.filter, keep=stored.kept, reason=stored.reason)
-            seen.see(Outcome(stored.id, stored.draft, (verdict,), stored.sample if stored.kept else None))
-    doubled = [
-        {name: count if name in ("round", "share") else 2 * count for name, count in row.items()}
-        for row in read.rounds()
-    ]
-    assert seen.rounds() == doubled
+    assert again[-1] == line(json.loads(selfinstruct("status", "evolved", "--json").out)["facets"]["round"])

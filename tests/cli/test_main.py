@@ -70,7 +70,7 @@ def test_other_commands_are_not_imported() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("selfinstruct re", ["plain,report", "plain,retry", "plain,review"]),
+        ("selfinstruct re", ["plain,recipes", "plain,report", "plain,retry", "plain,review"]),
         ("selfinstruct seeds ch", ["plain,check"]),
         ("selfinstruct generate --ordered --max-c", ["plain,--max-cost"]),
         ("selfinstruct generate my", ["file,my"]),

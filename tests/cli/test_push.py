@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from selfinstruct.dataset import exports
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.records import Sample
 from tests.cli.conftest import Say
 from tests.support.cli import Said, answers, seeds, write
@@ -93,7 +93,7 @@ class Pairs:
     FILES = ("pairs.jsonl",)
 
     @staticmethod
-    def rows(sample: Sample, setting: Setting) -> Iterator[dict[str, Any]]:
+    def rows(sample: Sample, context: ExportContext) -> Iterator[dict[str, Any]]:
         for instance in sample.instances:
             yield {"prompt": sample.instruction, "completion": instance.output}
 

@@ -10,6 +10,7 @@ from selfinstruct.store.ledger import NAME, Ledger
 from tests.crash.forks import Before, Forked, performed
 from tests.support.processes import Command, until
 from tests.support.runs import counts_add_up
+from tests.support.sql import count
 
 
 def settled(run: Path) -> list[tuple[object, ...]]:
@@ -42,7 +43,7 @@ def is_whole(run: Path, tasks: int) -> None:
     """Exactly so many tasks, verified, and the counts add up."""
     performed("verify", f"{run}/.")
     with Ledger.open(run) as ledger:
-        assert ledger.count("kept", "stage = 'instances'") == tasks
+        assert count(ledger, "kept", "stage = 'instances'") == tasks
         counts_add_up(ledger)
 
 
@@ -93,7 +94,7 @@ class Killing:
             assert now[: len(self._before)] == self._before, "what was settled has changed"
             self._before = now
             with Ledger.open(self._run.run) as ledger:
-                self.amid += ledger.count("jobs", "state = 'planned'") > 0
+                self.amid += count(ledger, "jobs", "state = 'planned'") > 0
 
     def finish(self, before: Before | None = None) -> None:
         """Let it come to its end; no answer that was stored is asked for again."""

@@ -15,6 +15,7 @@ from tests.crash.forks import Forked, performed
 from tests.crash.killing import answers, is_whole, settled
 from tests.support.batch_server import BatchServer
 from tests.support.processes import Command, answer, until
+from tests.support.sql import count
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
@@ -41,7 +42,7 @@ def test_a_run_in_batches_killed_fifty_times_submits_no_file_and_pays_for_no_lin
                 assert settled(run.run)[: len(before)] == before, "what was settled has changed"
                 before = settled(run.run)
                 with Ledger.open(run.run) as ledger:
-                    amid += ledger.count("jobs", "state = 'planned'") > 0
+                    amid += count(ledger, "jobs", "state = 'planned'") > 0
         performed(*run.arguments, before=soon)
         with Ledger.open(run.run) as ledger:
             stored = {key.replace(":", "-") for (key,) in ledger.query("SELECT key FROM answers")}

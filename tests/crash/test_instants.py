@@ -17,6 +17,7 @@ from tests.crash.killing import Killing, answers, files, is_whole
 from tests.support.processes import Command, model_server, until
 from tests.support.runs import differences
 from tests.support.server import ModelServer, error
+from tests.support.sql import count
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
@@ -91,7 +92,7 @@ def test_a_retry_that_dies_at_any_instant_loses_no_answer_and_no_failed_job(tmp_
         performed(*run.arguments, code=1)
         server.answer = answer
         with Ledger.open(run.run) as ledger:
-            failed = ledger.count("jobs", "state = 'failed'")
+            failed = count(ledger, "jobs", "state = 'failed'")
             faults = ledger.count("faults")
         assert failed > 5
         killing = Killing(run)
@@ -103,7 +104,7 @@ def test_a_retry_that_dies_at_any_instant_loses_no_answer_and_no_failed_job(tmp_
     assert died > 10
     assert len(server.requests) == answers(run.run) + killing.lost
     with Ledger.open(run.run) as ledger:
-        assert ledger.count("jobs", "state = 'failed'") == 0
+        assert count(ledger, "jobs", "state = 'failed'") == 0
         assert ledger.query("SELECT count(DISTINCT job) FROM events WHERE kind = 'retry'") == [(failed,)]
     is_whole(run.run, 12)
 

@@ -17,6 +17,7 @@ from tests.crash.forks import performed
 from tests.crash.killing import Killing, is_whole
 from tests.support.processes import Command, evolving_server, model_server, until
 from tests.support.runs import Model, Run, answering, counts_add_up, differences
+from tests.support.sql import count
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
@@ -63,7 +64,7 @@ def test_an_evolution_killed_again_and_again_takes_every_family_through_every_ro
         counts_add_up(ledger)
         evolved = "SELECT json_extract(payload, '$.root'), count(*) FROM jobs WHERE stage = 'evolve' GROUP BY 1"
         assert [rounds for _, rounds in ledger.query(evolved)] == [2] * 80
-        assert ledger.count("jobs", "state <> 'settled'") == 0
+        assert count(ledger, "jobs", "state <> 'settled'") == 0
 
 
 def test_a_run_killed_while_its_target_grows_never_asks_twice_for_what_it_has(tmp_path: Path) -> None:

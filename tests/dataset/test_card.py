@@ -18,8 +18,10 @@ from markdown_it.token import Token
 
 from selfinstruct.dataset.card import Licence, card, public
 from selfinstruct.dataset.card.markdown import block, code, plain
-from selfinstruct.inputs.config import RunConfig, Tree, build, merge
+from selfinstruct.inputs.config import RoleConfig, RunConfig, Tree, build, merge
+from selfinstruct.records import Tool
 from selfinstruct.store.ledger import Ledger
+from tests.support.ledgers import empty, settled, task
 from tests.support.runs import Model, Run, answering
 
 
@@ -46,6 +48,11 @@ def changed(folder: Path, **settings: Any) -> Run:
     [(stored,)] = run.query("SELECT value FROM run WHERE key = 'config'")
     run.change("UPDATE run SET value = ? WHERE key = 'config'", json.dumps(merge(json.loads(stored), settings)))
     return run
+
+
+def name(run: Run, model: str, **roles: str) -> None:
+    """Have a run say that these models answered."""
+    run.change("UPDATE run SET value = ? WHERE key = 'models'", json.dumps({"writer": model, **roles}))
 
 
 # -- true
@@ -154,7 +161,7 @@ def test_the_embedded_model_is_not_to_be_trained_on(tmp_path: Path) -> None:
 )
 def test_the_cost_is_told_only_where_it_is_known(model: str, backend: Tree, cost: str, tmp_path: Path) -> None:
     run = changed(tmp_path, backend=backend)
-    run.change("UPDATE run SET value = ? WHERE key = 'model'", model)
+    name(run, model)
     assert re.search(f"\n- Cost: {cost}", told(run))
 
 
@@ -168,7 +175,7 @@ def test_a_price_that_its_maker_named_is_said_to_be_that_and_is_not_published(tm
 def test_the_model_is_told_as_asked_for_and_as_it_named_itself(tmp_path: Path) -> None:
     arguments = ["--revision=8a3f", "--download-dir", "/srv/weights"]
     run = changed(tmp_path, backend={"kind": "vllm", "script": None, "server_args": arguments})
-    run.change("UPDATE run SET value = 'Qwen/Qwen3-8B' WHERE key = 'model'")
+    name(run, "Qwen/Qwen3-8B")
     run.change("UPDATE answers SET model = '/srv/weights/qwen3' WHERE id = 1")
     run.recount()
     text = told(run)
@@ -209,7 +216,7 @@ def test_languages_are_told_with_their_shares(tmp_path: Path) -> None:
 )
 def test_the_size_category_counts_instances(rows: int, size: str, tmp_path: Path) -> None:
     run = Run(tmp_path, n=1).drive()
-    stayed = json.dumps([["", "a"]] * rows)
+    stayed = json.dumps([{"output": "a"}] * rows)
     run.change("UPDATE drafts SET stayed = ? WHERE kept AND stage = 'instances'", stayed)
     text = told(run)
     assert front(text)["size_categories"] == [size]
@@ -259,9 +266,10 @@ def test_nothing_that_a_model_or_a_server_wrote_is_active(tmp_path: Path) -> Non
     run = Run(tmp_path, n=6).drive(Model(answering(0.5)))
     before = active(told(run))
     evil = "\n".join(EVIL).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    run.change("UPDATE drafts SET instruction = ?, stayed = ? WHERE kept", evil, json.dumps([[evil, evil]]))
+    stayed = json.dumps([{"input": evil, "output": evil}])
+    run.change("UPDATE drafts SET instruction = ?, stayed = ? WHERE kept", evil, stayed)
     run.change("UPDATE answers SET model = ?", evil)
-    run.change("UPDATE run SET value = ? WHERE key = 'model'", evil)
+    name(run, evil, **{evil: evil})
     run.change("UPDATE verdicts SET reason = ? WHERE keep = 0", evil)
     run.recount()
     text = told(run, title=evil)
@@ -302,7 +310,7 @@ SECRETS = {
 def test_no_key_no_address_and_no_folder_is_told(tmp_path: Path) -> None:
     backend = {"kind": "vllm", "script": None, **SECRETS}
     run = changed(tmp_path, backend=backend, seeds="/home/ada/private/tides.jsonl", prompts="/home/ada/prompts")
-    run.change("UPDATE run SET value = '/home/ada/m/big.gguf' WHERE key = 'model'")
+    name(run, "/home/ada/m/big.gguf", judge="/home/ada/m/judge.gguf")
     text = told(run)
     for secret in ("ada", "hunter2", "lab.example", "gpu", "sk-", "LAB_KEY", "/srv", "/home", "Users", "tell-nobody",
                    "prompts =", str(tmp_path)):  # fmt: skip
@@ -330,3 +338,67 @@ def test_settings_keep_everything_that_is_not_private() -> None:
     assert shown["filters"] == {"rouge": {"threshold": 0.6}}
     assert shown["backend"]["kind"] == "llamacpp"
     assert "api_key_env" not in shown["backend"]
+
+
+def test_a_setting_is_private_until_it_is_listed() -> None:
+    """What nobody has thought about is left out: at the top, of a model, of a recipe, of a filter, of a request."""
+
+    class Backend(RoleConfig):
+        fresh: str = "unthought"
+
+    class Config(RunConfig):
+        fresh: str = "unthought"
+
+    backend, judge = Backend(extra={"fresh": "unthought", "top_k": 5}), Backend(model="m")
+    tree = {
+        "recipe": {"name": "r", "fresh": "unthought", "table": {"fresh": "unthought", "number": 3}},
+        "then": [{"name": "s", "fresh": ["unthought"]}],
+        "filters": {"rouge": {"fresh": "unthought", "threshold": 0.6}},
+    }
+    config = Config.model_validate(tree).model_copy(update={"backend": backend, "roles": {"judge": (judge,)}})
+    shown = public.settings(config)
+    assert "unthought" not in str(shown)
+    assert shown["backend"]["extra"] == {"top_k": 5}
+    assert shown["roles"]["judge"][0]["model"] == "m"
+    assert shown["recipe"] == {"name": "r", "table": {"number": 3}}
+    assert (shown["then"], shown["filters"]) == ([{"name": "s"}], {"rouge": {"threshold": 0.6}})
+
+
+# -- of any recipe
+# ------------------------------------------------------------------------------------------------------
+
+
+def test_kinds_of_tasks_are_told(tmp_path: Path) -> None:
+    """Facets with how many tasks have each value, families where they are not single, names of tools."""
+    with empty(tmp_path / "run") as ledger:
+        for number in range(6):
+            more = {"family": f"f{number % 2}", "facets": {"topic": f"t{number % 3}", "round": "10"}}
+            settled(ledger, task("Ask.", ("", "a")).model_copy(update={**more, "tools": (Tool(name="find|<b>"),)}))
+        text = card(ledger, title="tides", configs={"alpaca": ["train"]})
+    assert "| `topic` | kept tasks |\n|---|---:|\n| `t0` | 2 |\n| `t1` | 2 |\n| `t2` | 2 |\n" in text
+    assert "| `round` | kept tasks |\n|---|---:|\n| `10` | 6 |\n" in text
+    assert "The kept tasks stand in 2 families" in text
+    assert "Tools that they offer:\n\n- `find¦<b>`\n" in text
+
+
+def test_a_plain_run_has_no_kinds(run: Run) -> None:
+    """Nothing is said of facets, families and tools where there are none."""
+    text = told(run)
+    assert not re.search("families|Tools|kept tasks", text)
+
+
+def test_each_role_is_told_with_its_model(tmp_path: Path) -> None:
+    """The writer is the model, every other role has a line of its own."""
+    run = Run(tmp_path, n=2).drive()
+    name(run, "m", **{"judge": "j", "answerer:a": "/home/ada/a"})
+    assert "- Model: `m`\n- Model of the role `judge`: `j`\n- Model of the role `answerer:a`: `a`\n" in told(run)
+
+
+def test_values_of_a_facet_are_listed_up_to_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more values than a reader wants the first are listed, and how many there are is said."""
+    monkeypatch.setattr("selfinstruct.dataset.card.VALUES", 2)
+    with empty(tmp_path / "run") as ledger:
+        for number in (10, 9, 1):
+            settled(ledger, task("Ask.", ("", "a")).model_copy(update={"facets": {"round": str(number)}}))
+        text = card(ledger, title="tides", configs={"alpaca": ["train"]})
+    assert "| `1` | 1 |\n| `9` | 1 |\n\nOf 3 values of `round` the first 2 are listed.\n" in text

@@ -18,6 +18,7 @@ from tests.faults.fates import ILLS, SLOWNESS, Accounts, Bursts, Fates
 from tests.support.processes import Command, answer, command, until
 from tests.support.runs import counts_add_up, differences, evolves
 from tests.support.server import Body, ModelServer, Reply, error, rate_limited
+from tests.support.sql import count
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -27,7 +28,7 @@ FEW = ("--timeout", "1", "--set", "backend.attempts=2")
 
 def failed(run: Command) -> int:
     with Ledger.open(run.run) as ledger:
-        return ledger.count("jobs", "state = 'failed'")
+        return count(ledger, "jobs", "state = 'failed'")
 
 
 def is_accounted_for(run: Command, tasks: int | None) -> None:
@@ -39,9 +40,9 @@ def is_accounted_for(run: Command, tasks: int | None) -> None:
             " (SELECT 1 FROM faults f WHERE f.job = number AND f.kind = error_kind AND f.message = error)"
         ), "what a job failed with is the fault that it met"
         if tasks is None:
-            assert ledger.count("jobs", "state = 'planned'") == 0
+            assert count(ledger, "jobs", "state = 'planned'") == 0
         else:
-            assert ledger.count("kept", "stage = 'instances'") == tasks
+            assert count(ledger, "kept", "stage = 'instances'") == tasks
     assert command("verify", f"{run.run}/.").returncode == 0
 
 
@@ -132,7 +133,7 @@ def test_to_be_told_to_wait_in_bursts_is_no_failed_attempt(tmp_path: Path, after
         Accounts(run.run, server).balance()
     assert failed(run) == 0
     with Ledger.open(run.run) as ledger:
-        assert ledger.count("faults") == ledger.count("faults", "kind = 'rate_limited'") == bursts.refused > 0
+        assert ledger.count("faults") == count(ledger, "faults", "kind = 'rate_limited'") == bursts.refused > 0
 
 
 def test_a_run_under_a_cap_of_requests_a_minute_keeps_to_it_whatever_the_server_would_take(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_a_server_that_is_restarted_costs_a_pause_and_no_job(tmp_path: Path) -> 
     finally:
         process.kill()
     with Ledger.open(run.run) as ledger:
-        assert ledger.count("faults", "kind = 'connection_refused'") > 0
+        assert count(ledger, "faults", "kind = 'connection_refused'") > 0
     assert failed(run) == 0
     is_accounted_for(run, 120)
     accounts = Accounts(run.run, server)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct.filters import open_filter
-from selfinstruct.records import Draft, Instance, Reason, Verdict
+from selfinstruct.records import Call, Draft, Instance, Reason, Turn, Verdict
 
 Cases = list[tuple[str, str]]
 
@@ -102,3 +102,14 @@ def test_what_stays_is_usable_different_and_of_one_mind(cases: Cases, truncated:
     assert len(set(stayed)) == len(stayed) <= 5
     assert len({given for given, _ in stayed if given}) == len([given for given, _ in stayed if given])
     assert all(made and given != made and not (given + made).endswith(":") for given, made in stayed)
+
+
+def test_instances_with_calls_are_compared() -> None:
+    """Of conversations that call tools the second of two equal ones is a repeat."""
+
+    def called(city: str) -> Instance:
+        call = Call(tool="weather", arguments={"city": city})
+        return Instance(turns=(Turn(role="assistant", content="", calls=(call,)),), output="Rain.")
+
+    draft = Draft(stage="instances", instruction="Do it.", instances=(called("Graz"), called("Bonn"), called("Graz")))
+    assert dropped(open_filter("instances", {}).judge(draft)) == {2: "repeated_instance"}

@@ -13,6 +13,7 @@ from selfinstruct.filters import open_filter, resolve
 from selfinstruct.filters.validity import BANNED_WORDS
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.recipes import alpaca
+from selfinstruct.recipes.chain import Chain
 from selfinstruct.records import Draft, Reason, Seed
 from selfinstruct.run.told import resolve as resolve_run
 
@@ -179,12 +180,12 @@ LANGUAGES = {
 @pytest.mark.parametrize(("texts", "tokenizer"), LANGUAGES.values(), ids=LANGUAGES)
 def test_the_language_of_the_seeds_chooses_how_words_are_told(texts: list[str], tokenizer: str) -> None:
     seeds = [Seed(id=str(i), instruction=text) for i, text in enumerate(texts)]
-    filters = resolve_run(RunConfig(), seeds).filters
+    filters = resolve_run(RunConfig(), Chain.of(RunConfig()), seeds).filters
     assert filters["rouge"]["tokenizer"] == tokenizer
     assert filters["validity"]["words"] == {"rouge": "spaces", "unicode": "unicode"}[tokenizer]
 
 
 def test_what_the_person_sets_wins_over_the_language_of_the_seeds() -> None:
     config = RunConfig(filters={"rouge": {"tokenizer": "rouge"}})
-    filters = resolve_run(config, [Seed(id="1", instruction="写一首关于秋天的诗。")]).filters
+    filters = resolve_run(config, Chain.of(config), [Seed(id="1", instruction="写一首关于秋天的诗。")]).filters
     assert (filters["rouge"]["tokenizer"], filters["validity"]["words"]) == ("rouge", "unicode")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfinstruct.dataset.dedup import dedup_files
 from selfinstruct.dataset.exports import open_export
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.errors import SourceError
 from selfinstruct.inputs.chats import Odd, first_exchange
 from selfinstruct.inputs.seeds import check_seeds, load_seeds
@@ -166,7 +166,7 @@ def test_every_format_of_ours_that_says_where_a_question_ends_is_read_again(
     sample = Sample(id="1.1", stage="s", instruction=instruction, instances=(Instance(input=given, output=output),))
     joined = f"{instruction}\n{given}" if given else instruction
     for name in ("messages", "sharegpt", "prompt-completion"):
-        [row] = open_export(name).rows(sample, Setting(None, system))  # type: ignore[arg-type]
+        [row] = open_export(name).rows(sample, ExportContext(None, system))  # type: ignore[arg-type]
         exchange = first_exchange(row)
         assert exchange == (joined, output, 1 if system else 0, 0)
 

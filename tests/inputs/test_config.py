@@ -15,6 +15,8 @@ from selfinstruct.inputs.config import (
     MAY_CHANGE,
     BackendConfig,
     RunConfig,
+    SandboxConfig,
+    ToolsConfig,
     assignment,
     build,
     dialect_of,
@@ -145,6 +147,7 @@ def test_differences_are_named_by_their_dotted_keys() -> None:
 def test_what_may_change_is_made_of_settings_that_there_are() -> None:
     tables = {"": RunConfig.model_fields, "backend": BackendConfig.model_fields}
     tables["roles.*.*"] = tables["backend"]
+    tables |= {"sandbox": SandboxConfig.model_fields, "tools": ToolsConfig.model_fields}
     for key in MAY_CHANGE:
         table, _, name = key.rpartition(".")
         assert name in tables[table]

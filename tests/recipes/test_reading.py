@@ -257,13 +257,13 @@ JUDGEMENTS = {
     ("text", "expected"), [(text, word) for word, texts in JUDGEMENTS.items() for text in texts], ids=repr
 )
 def test_not_equal_is_looked_for_before_equal(text: str, expected: str) -> None:
-    assert reading.judgement(text) == expected
+    assert reading.equality(text) == expected
 
 
 @laws
 @given(before=st.text(), after=st.text(), said=st.sampled_from(["not equal", "Not Equal", "NOT EQUAL", "unequal"]))
 def test_not_equal_is_never_taken_for_equal(before: str, after: str, said: str) -> None:
-    assert reading.judgement(f"{before} {said} {after}") == "not_equal"
+    assert reading.equality(f"{before} {said} {after}") == "not_equal"
 
 
 # -- JSON
@@ -322,7 +322,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "thoughts": reading.without_thinking,
     "yes": reading.is_yes,
     "evolved task": reading.without_wrapping,
-    "judgement": reading.judgement,
+    "judgement": reading.equality,
 }
 
 

@@ -17,6 +17,7 @@ from tests.support.batch_server import BatchServer, Fate
 from tests.support.cli import Said
 from tests.support.processes import answer, command, environment
 from tests.support.runs import written_seeds
+from tests.support.sql import count
 
 TASKS = 20
 DRIVER = textwrap.dedent("""
@@ -82,7 +83,7 @@ def is_whole(run: Path, server: BatchServer) -> None:
     """N tasks, verified; each file submitted once, and each line answered once."""
     assert command("verify", f"{run}/.").returncode == 0
     with Ledger.open(run) as ledger:
-        assert ledger.count("kept", "stage = 'instances'") == TASKS
+        assert count(ledger, "kept", "stage = 'instances'") == TASKS
         stored = {key.replace(":", "-") for (key,) in ledger.query("SELECT key FROM answers")}
     assert stored <= set(server.answered)
     assert set(server.answered.values()) == {1}, "something was paid for twice"

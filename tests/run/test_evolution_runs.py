@@ -504,9 +504,9 @@ def test_a_run_of_another_recipe_as_source_gives_the_tasks_that_it_kept(tmp_path
     run = Run(tmp_path / "one", n=4).drive()
     found = source(Chain.of(RunConfig(recipe=EVOLVE)), run.folder)
     rows = run.query("SELECT id, instruction, instances FROM kept WHERE stage = 'instances' ORDER BY rank")
-    assert [(seed.id, seed.instruction, [[i.input, i.output] for i in seed.instances]) for seed in found] == [
-        (f"run/{id}", instruction, json.loads(instances)) for id, instruction, instances in rows
-    ]
+    assert [
+        (seed.id, seed.instruction, [i.model_dump(exclude_defaults=True) for i in seed.instances]) for seed in found
+    ] == [(f"run/{id}", instruction, json.loads(instances)) for id, instruction, instances in rows]
     again = evolution(tmp_path / "two", seeds=str(run.folder), rounds=2).drive(model())
     assert evolved(again) == {seed.id: 2 for seed in found}
 

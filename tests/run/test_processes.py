@@ -24,6 +24,7 @@ from tests.support.cli import say
 from tests.support.processes import Command, answer, command, model_server, program, until
 from tests.support.runs import differences
 from tests.support.server import ModelServer, hang, text
+from tests.support.sql import count
 
 
 def answers(run: Path) -> int:
@@ -33,7 +34,7 @@ def answers(run: Path) -> int:
 
 def kept(run: Path) -> int:
     with Ledger.open(run) as ledger:
-        return ledger.count("kept", "stage = 'instances'")
+        return count(ledger, "kept", "stage = 'instances'")
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

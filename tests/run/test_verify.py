@@ -22,6 +22,7 @@ from selfinstruct.store.ledger import Ledger
 from tests.run.test_engine import triples
 from tests.run.test_faults import failing
 from tests.support.runs import Model, Run, differences
+from tests.support.sql import count
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_children_of_what_is_dropped_now_are_dropped_with_it(stricter: Path) -> 
         )
         assert orphans
         assert {(filter, reason) for _, filter, reason in orphans} == {("parent", "parent_dropped")}
-        assert ledger.count("drops", "reason = 'parent_dropped'") == len(orphans)
+        assert count(ledger, "drops", "reason = 'parent_dropped'") == len(orphans)
 
 
 def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, stricter: Path) -> None:
@@ -161,11 +162,11 @@ def test_judging_again_equals_a_fresh_judgement_of_the_same_drafts(whole: Run, s
             if event.kind != "settle" or event.job is None:
                 continue
             job = ledger.job(event.job).job
-            if job.parent and not ledger.count("kept", f"id = '{job.parent}'"):
+            if job.parent and not count(ledger, "kept", f"id = '{job.parent}'"):
                 continue
             drafts: list[Draft] = asyncio.run(perform(state, ledger, asked, job))
             outcomes = [state.judge(job, position, draft) for position, draft in enumerate(drafts, start=1)]
-            stored = list(ledger.drafts("d.job = ?", job.number))
+            stored = list(ledger.drafts(job=job.number))
             assert [o.sample is not None for o in outcomes] == [s.kept for s in stored]
             assert [[v.model_dump(mode="json") for v in o.verdicts] for o in outcomes] == [
                 ledger.verdicts(s.id) for s in stored

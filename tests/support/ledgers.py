@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from selfinstruct.records import Draft, Instance, Job, Outcome, Sample, Seed, Ve
 from selfinstruct.store.ledger import Ledger
 
 STAGE = "instances"
+KEPT = Verdict(filter="none", keep=True)
 
 
 def task(instruction: str, *cases: tuple[str, str], **meta: Any) -> Draft:
@@ -20,23 +22,31 @@ def task(instruction: str, *cases: tuple[str, str], **meta: Any) -> Draft:
     return Draft(stage=STAGE, instruction=instruction, instances=instances, meta=meta)
 
 
+def empty(folder: Path, seeds: Iterable[Seed] = ()) -> Ledger:
+    """The ledger of a run that has done nothing yet."""
+    folder.mkdir(parents=True)
+    facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "models": json.dumps({"writer": "m"})}
+    return Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1)
+
+
+def settled(
+    ledger: Ledger, draft: Draft, verdict: Verdict = KEPT, parent: str | None = None, shown: tuple[str, ...] = ()
+) -> str:
+    """The id of a draft of a job of its own, as it was judged."""
+    job = Job(ledger.last_job() + 1, draft.stage, {}, parent, shown)
+    ledger.plan(job)
+    id = f"{job.number}.1"
+    sample = Sample(id=id, **draft.model_dump(exclude={"flaw"}), parent=parent) if verdict.keep else None
+    ledger.settle(job, [Outcome(id, draft, (verdict,), sample)], [])
+    return id
+
+
 def ledger_of(folder: Path, *drafts: Draft, seeds: tuple[Seed, ...] = ()) -> Path:
     """A run's folder whose ledger keeps these drafts, with ids 1.1, 2.1, …"""
-    folder.mkdir(parents=True)
-    facts = {"config": json.dumps(dump(RunConfig())), "version": "0", "model": "m"}
-    with Ledger.create(folder, facts=facts, seeds=seeds, prompts={}, target=1) as ledger:
-        for number, draft in enumerate(drafts, start=1):
-            ledger.plan(job := Job(number, STAGE, {}))
-            sample = _sample(number, draft)
-            ledger.settle(job, [Outcome(sample.id, draft, (Verdict(filter="none", keep=True),), sample)], [])
+    with empty(folder, seeds) as ledger:
+        for draft in drafts:
+            settled(ledger, draft)
     return folder
-
-
-def _sample(number: int, draft: Draft) -> Sample:
-    return Sample(
-        id=f"{number}.1", stage=STAGE, instruction=draft.instruction, instances=draft.instances, meta=draft.meta,
-        system=draft.system, tools=draft.tools, family=draft.family, facets=draft.facets,
-    )  # fmt: skip
 
 
 def exported(

@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from selfinstruct.inputs.config import RunConfig, build
-from selfinstruct.records import Completion, Draft, Instance, Job, Outcome, Sample, Verdict
+from selfinstruct.records import (
+    Call,
+    Check,
+    Completion,
+    Draft,
+    Instance,
+    Job,
+    Outcome,
+    Rival,
+    Sample,
+    Tool,
+    Turn,
+    Verdict,
+)
 from selfinstruct.run.folder import begin
 from selfinstruct.run.told import read
 from selfinstruct.store.ledger import Ledger
@@ -42,12 +55,12 @@ class Maker:
     ) -> list[str]:
         """A settled job; the ids of its drafts."""
         self._jobs += 1
-        job = Job(self._jobs, stage, {"from": list(shown)}, parent)
+        job = Job(self._jobs, stage, {}, parent, shown)
         self.ledger.plan(job)
         answer = Completion(text="…", model="m", prompt_tokens=100, completion_tokens=10, cached_tokens=50)
         self.ledger.answer(str(job.number), job.number, 1, "{}", answer, 0.5)
         outcomes = [self._outcome(job, place, *one) for place, one in enumerate(drafts, start=1)]
-        self.ledger.settle(job.number, outcomes, [])
+        self.ledger.settle(job, outcomes, [])
         return [outcome.id for outcome in outcomes]
 
     def _outcome(self, job: Job, place: int, draft: Draft, verdict: Verdict) -> Outcome:
@@ -62,10 +75,10 @@ class Maker:
         *,
         parent: str | None = None,
         verdict: Verdict = KEEP,
-        meta: dict[str, Any] | None = None,
+        **more: Any,
     ) -> str:
         """A draft of the last stage."""
-        draft = Draft(stage="instances", instruction=text, instances=(Instance(output=output),), meta=meta or {})
+        draft = Draft(stage="instances", instruction=text, **{"instances": (Instance(output=output),), **more})
         return self.job("instances", (draft, verdict), parent=parent)[0]
 
     def invented(self, *texts: str, verdict: Verdict = KEEP) -> list[str]:
@@ -75,11 +88,27 @@ class Maker:
 
     def evolved(self, text: str, member: str, operator: str, round_: int, *, verdict: Verdict = KEEP) -> str:
         """A family's next member, with the answer to it where it is kept; its id."""
-        meta = {"operator": operator, "round": round_, "depth": round_, "root": "s1", "parent": member}
+        kin: dict[str, Any] = {"family": "s1", "facets": {"operator": operator, "round": str(round_)}}
         parent = None if member == "s1" else member
-        draft = Draft(stage="evolve", instruction=text, meta=meta)
-        [id] = self.job("evolve", (draft, verdict), parent=parent, shown=(member,))
-        return self.task(text, parent=id, meta=meta) if verdict.keep else id
+        [id] = self.job("instructions", (Draft(stage="instructions", instruction=text, **kin), verdict), parent=parent,
+                        shown=(member,))  # fmt: skip
+        return self.task(text, parent=id, **kin) if verdict.keep else id
+
+
+def talk(text: str) -> dict[str, Any]:
+    """What a task has that is a conversation with a tool, thoughts and rivals; all of its texts are this one."""
+    call = Call(id="c1", tool=text, arguments={text: [text]})
+    turns = (
+        Turn(role="assistant", content="", reasoning=text, calls=(call,)),
+        Turn(role="tool", content=text, call="c1"),
+        Turn(role="assistant", content=text, train=False),
+        Turn(role="user", content=text),
+    )
+    instance = Instance(
+        input=text, turns=turns, output=text, reasoning=text, score=0.5,
+        rivals=(Rival(output=text, score=0.25, by=text),), checks=(Check(kind="exact", text=text),),
+    )  # fmt: skip
+    return {"instances": (instance,), "system": text, "tools": (Tool(name=text),)}
 
 
 @contextmanager
@@ -110,4 +139,5 @@ def hostile(folder: Path, name: str = "run") -> Path:
         maker.evolved("Write a poem about the sea in winter, in Basque.", child, "add_constraints", 2)
         refused = Verdict(filter="elimination", keep=False, reason="refusal")
         maker.evolved("Sorry, I cannot.", child, "in_breadth", 2, verdict=refused)
+        maker.task(HOSTILE[0], **talk(HOSTILE[1]))
     return folder / name

@@ -31,6 +31,7 @@ from selfinstruct.store.keys import canonical
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.schema import TALLIES
 from selfinstruct.tools.base import Sandbox, Toolbox
+from tests.support.sql import count
 
 WORDS = [
     "river", "stone", "cloud", "apple", "train", "piano", "garden", "winter", "coffee", "letter", "bridge", "doctor",
@@ -251,13 +252,13 @@ class Run:
 
     def count(self, table: str, where: str = "1") -> int:
         with Ledger.open(self.folder) as ledger:
-            return ledger.count(table, where)
+            return count(ledger, table, where)
 
     @property
     def kept(self) -> int:
         """Tasks."""
         with Ledger.open(self.folder) as ledger:
-            return ledger.count("drafts", f"kept AND stage = '{self._task_stage(ledger)}'")
+            return count(ledger, "drafts", f"kept AND stage = '{self._task_stage(ledger)}'")
 
     def _task_stage(self, ledger: Ledger) -> str:
         return stored(ledger).task_stage
@@ -284,7 +285,7 @@ class Run:
 def counts_add_up(ledger: Ledger) -> None:
     """Drafts are samples and drops with a reason; every job that ended has a draft, or the fault that ended it."""
     assert list(ledger.miscounted()) == []
-    drafts, samples = ledger.count("drafts"), ledger.count("kept")
+    drafts, samples = ledger.count("drafts"), count(ledger, "kept")
     reasons = Counter(dict(ledger.query("SELECT reason, count(*) FROM drops GROUP BY reason")))
     assert drafts == samples + reasons.total()
     assert not ledger.query(

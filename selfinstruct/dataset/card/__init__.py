@@ -14,23 +14,22 @@ from hashlib import sha256
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
-from random import Random
 from typing import Any, NamedTuple, Self
 
 from selfinstruct.dataset.card import public
 from selfinstruct.dataset.card.languages import Languages, detect
-from selfinstruct.dataset.card.markdown import Markdown, block, plain, render
+from selfinstruct.dataset.card.markdown import Markdown, block, code, plain, render
 from selfinstruct.errors import ConfigError
-from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, doors_of, dump, is_local
+from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, doors_of, dump, is_local, models_of
 from selfinstruct.inputs.prices import cost, prices_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.inputs.resources import shipped
-from selfinstruct.recipes import open as open_recipe
 from selfinstruct.recipes.base import SamplingOptions
+from selfinstruct.recipes.chain import Chain, PromptFile
 from selfinstruct.recipes.configured import stored
-from selfinstruct.records import Sample
+from selfinstruct.records import WRITER, Sample
+from selfinstruct.store import readings
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
-from selfinstruct.store.readings import summary
 from selfinstruct.text.display import money, one_line
 
 MARK = "selfinstruct"
@@ -41,6 +40,8 @@ SHOWN = 3
 """Samples shown."""
 LONG = 400
 """Characters after which a text of a sample is cut."""
+VALUES = 50
+"""Values of a facet that are listed."""
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 """The Hub's names for numbers of examples, each with what it is below."""
 
@@ -82,8 +83,9 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
     """
     config, chain = stored(ledger)
     stage = chain.task_stage
-    tasks, instances = _counts(ledger, stage)
-    languages = detect([_instruction(ledger, rank) for rank in _drawn(ledger, stage, DETECTED)])
+    tasks, instances = readings.sizes(ledger, stage)
+    told = ledger.instructions(readings.drawn(ledger, stage, DETECTED))
+    languages = detect([*told.values()])
     return render(
         Path(__file__).with_name("card.md"),
         front=Markdown(_front(ledger, config, title, configs, licence, languages, instances)),
@@ -93,14 +95,15 @@ def card(ledger: Ledger, *, title: str, configs: Mapping[str, Sequence[str]], li
         licence=licence,
         instances=instances,
         tasks=tasks,
-        kept=ledger.count("drafts", f"stage = '{stage}' AND kept = 1"),
+        kept=readings.kept(ledger, stage),
         target=ledger.target(),
         filtered=ledger.fact(FILTERED_FROM),
         seeds=ledger.count("seeds"),
         seeds_file=config.seeds and PureWindowsPath(config.seeds).name,
         samples=_json([_shown(sample) for sample in _samples(ledger, stage)]),
-        **_answering(ledger, config),
-        **_telling(ledger, config),
+        **_kinds(ledger, stage),
+        **_answering(ledger, config, chain),
+        **_telling(ledger, config, chain),
     )
 
 
@@ -111,8 +114,7 @@ def files(config: str, split: str) -> str:
 
 def begun(ledger: Ledger) -> str:
     """The moment in which a run was begun, to the microsecond: what tells it from every other run."""
-    [(at,)] = ledger.query("SELECT at FROM events ORDER BY seq LIMIT 1")
-    return datetime.fromtimestamp(at, UTC).isoformat()
+    return datetime.fromtimestamp(readings.lasted(ledger)[0], UTC).isoformat()
 
 
 def _front(
@@ -137,11 +139,16 @@ def _front(
         "size_categories": [next((size for limit, size in SIZES if rows < limit), "10M<n<100M")],
         "source_datasets": ["extended|other" if config.seeds else "original"],
         "task_categories": ["text-generation"],
-        "tags": ["synthetic", config.recipe.name, "instruction-tuning", "selfinstruct"],
+        "tags": ["synthetic", *_recipes(config), "instruction-tuning", "selfinstruct"],
         "configs": _configs(configs),
         MARK: {"version": version("selfinstruct"), "run": begun(ledger), "configs": list(configs)},
     }
     return DatasetCardData(**data).to_yaml()
+
+
+def _recipes(config: RunConfig) -> list[str]:
+    """The names of the run's recipes, each once."""
+    return list(dict.fromkeys(recipe.name for recipe in (config.recipe, *config.then)))
 
 
 def _configs(configs: Mapping[str, Sequence[str]]) -> list[Tree]:
@@ -155,72 +162,59 @@ def _configs(configs: Mapping[str, Sequence[str]]) -> list[Tree]:
 # -- from the drafts --------------------------------------------------------------------------------------------------
 
 
-def _counts(ledger: Ledger, stage: str) -> tuple[int, int]:
-    """Tasks and instances of the dataset; where people have reviewed, after that."""
-    if ledger.count("reviews"):
-        sizes = [len(sample.instances) for sample in ledger.samples("d.stage = ?", stage)]
-        return len(sizes), sum(sizes)
-    query = "SELECT count(*), coalesce(sum(json_array_length(stayed)), 0) FROM drafts WHERE stage = ? AND kept = 1"
-    [(tasks, instances)] = ledger.query(query, stage)
-    return tasks, instances
-
-
-def _drawn(ledger: Ledger, stage: str, number: int) -> list[int]:
-    """The ranks of so many tasks, drawn at random and the same each time; of all when there are no more."""
-    tasks = "FROM drafts WHERE stage = ? AND kept = 1"
-    [(low, high, kept)] = ledger.query(f"SELECT min(rank), max(rank), count(*) {tasks}", stage)
-    following = f"SELECT rank {tasks} AND rank >= ? ORDER BY rank LIMIT ?"
-    if kept <= number:
-        return [rank for (rank,) in ledger.query(following, stage, 0, number)]
-    rng, drawn = Random(0), set[int]()
-    while len(drawn) < number:
-        drawn.add(ledger.query(following, stage, rng.randint(low, high), 1)[0][0])
-    return sorted(drawn)
-
-
-def _instruction(ledger: Ledger, rank: int) -> str:
-    return str(ledger.query("SELECT instruction FROM drafts WHERE rank = ?", rank)[0][0])
+def _kinds(ledger: Ledger, stage: str) -> Tree:
+    """What kinds of tasks there are: by facet, by family, by the tools that they offer."""
+    facets, families = readings.facets(ledger, stage), readings.families(ledger, stage)
+    return {
+        "facets": {name: (list(values.items())[:VALUES], len(values)) for name, values in facets.items()},
+        "families": families if families < readings.kept(ledger, stage) else None,
+        "tools": readings.tools(ledger, stage),
+    }
 
 
 def _samples(ledger: Ledger, stage: str) -> Iterator[Sample]:
     """Some tasks as they are in the dataset; those that a person dropped are not."""
-    for rank in _drawn(ledger, stage, SHOWN):
-        yield from ledger.samples("d.rank = ?", rank)
+    return ledger.samples(ids=readings.drawn(ledger, stage, SHOWN))
 
 
 def _shown(sample: Sample) -> Tree:
-    instances = [{"input": _cut(one.input), "output": _cut(one.output)} for one in sample.instances]
-    return {"instruction": _cut(sample.instruction), "instances": instances}
+    told = {"instruction": sample.instruction, "instances": [instance.fields() for instance in sample.instances]}
+    return dict(_cut({"system": sample.system, **told} if sample.system else told))
 
 
 def _json(value: Any) -> Markdown:
     return block("json", json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONG else text[:LONG] + "…"
+def _cut(value: Any) -> Any:
+    """A text cut where it is long; of lists and objects, every text in them."""
+    if isinstance(value, str):
+        return value if len(value) <= LONG else value[:LONG] + "…"
+    if isinstance(value, dict):
+        return {key: _cut(inner) for key, inner in value.items()}
+    return [_cut(inner) for inner in value] if isinstance(value, list) else value
 
 
 # -- from the answers -------------------------------------------------------------------------------------------------
 
 
-def _answering(ledger: Ledger, config: RunConfig) -> Tree:
+def _answering(ledger: Ledger, config: RunConfig, chain: Chain) -> Tree:
     """Who answered, how they were asked, and what it took."""
-    told, model = summary(ledger), ledger.models().get("writer", "")
-    prices = prices_of(config, ledger.models())
-    dollars = cost(prices, ((role, meter.spent) for role, meter in told.meter.items()))
+    told = readings.summary(ledger)
+    models = {role: public.name(model) for role, model in ledger.models().items()}
+    dollars = cost(prices_of(config, ledger.models()), ((role, meter.spent) for role, meter in told.meter.items()))
     return {
         "told": told,
-        "model": public.name(model),
-        "served": sorted({public.name(spend.model) for spend in told.spend} - {public.name(model), ""}),
+        "model": models.get(WRITER, ""),
+        "models": {role: model for role, model in models.items() if role != WRITER},
+        "served": sorted({public.name(spend.model) for spend in told.spend} - {models.get(WRITER, ""), ""}),
         "revision": _revision(config.backend),
         "host": _host(config.backend),
         "dates": _dates(ledger),
-        "judge": public.name(ledger.models().get("judge", "")),
         "dollars": Markdown(money(dollars)) if dollars else dollars,
         "listed": all(one.price_in is None for one in doors_of(config).values()),
         "parameters": list(SamplingOptions.model_fields),
-        "sampling": _sampling(config),
+        "sampling": _sampling(chain),
     }
 
 
@@ -241,36 +235,44 @@ def _host(backend: BackendConfig) -> str:
 
 def _dates(ledger: Ledger) -> list[Markdown]:
     """When the first answer came, and the last."""
-    query = "SELECT at FROM answers WHERE id IN ((SELECT min(id) FROM answers), (SELECT max(id) FROM answers))"
-    at = [datetime.fromtimestamp(at, UTC) for (at,) in ledger.query(query)]
-    return [Markdown(f"{time:%Y-%m-%d %H:%M} UTC") for time in (min(at), max(at))] if at else []
+    times = (datetime.fromtimestamp(at, UTC) for at in readings.answering(ledger) or ())
+    return [Markdown(f"{time:%Y-%m-%d %H:%M} UTC") for time in times]
 
 
-def _sampling(config: RunConfig) -> dict[str, Tree]:
-    """What is asked for in each table of sampling that the recipe has."""
+def _sampling(chain: Chain) -> dict[str, Tree]:
+    """What is asked for in each table of sampling that the recipes have."""
     return {
-        name: dump(value) for name, value in open_recipe(config.recipe).options if isinstance(value, SamplingOptions)
+        f"{link.prefix}{name}": dump(value)
+        for link in chain.links
+        for name, value in link.recipe.options
+        if isinstance(value, SamplingOptions)
     }
 
 
 # -- from what the run was told ---------------------------------------------------------------------------------------
 
 
-def _telling(ledger: Ledger, config: RunConfig) -> Tree:
+def _telling(ledger: Ledger, config: RunConfig, chain: Chain) -> Tree:
     import tomli_w
 
     return {
-        "prompts": [_prompt(name, text, config) for name, text in ledger.prompts().items()],
+        "recipes": Markdown(", then ".join(code(link.recipe.name) for link in chain.links)),
+        "prompts": [
+            _prompt(name, text, chain.prompts[name], config)
+            for name, text in ledger.prompts().items()
+            if name in chain.prompts
+        ],
         "settings": block("toml", tomli_w.dumps(public.settings(config))),
         "began_with": ledger.fact("version") or "",
         "written_by": version("selfinstruct"),
     }
 
 
-def _prompt(name: str, text: str, config: RunConfig) -> Tree:
+def _prompt(name: str, text: str, file: PromptFile, config: RunConfig) -> Tree:
     """A prompt with its text where that ships with us: of a person's own only what it is for."""
-    front = compile_texts({name: text})[name].front
-    ours = shipped(f"prompts/{config.recipe.name}/{name}.{config.backend.dialect}.md")
+    front = compile_texts({file.name: text}, file.recipe.front)[file.name].front
+    dialect = models_of(config, file.role)[0].dialect
+    ours = shipped(f"prompts/{file.recipe.name}/{file.name}.{dialect}.md")
     as_shipped = ours is not None and ours.read_text(encoding="utf-8") == text
     return {
         "name": name,

@@ -1,7 +1,7 @@
 """Exports by name: ours, and those of others by entry point.
 
 A package adds a format by an entry point in the group `selfinstruct.exports`: its name, and a module or object with
-`FILES` (names of the files it writes, `.json` or `.jsonl`) and `rows(sample, setting)`. A new format of ours is one
+`FILES` (names of the files it writes, `.json` or `.jsonl`) and `rows(sample, context)`. A new format of ours is one
 such module and its name here.
 """
 

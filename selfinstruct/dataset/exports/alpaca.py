@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, with_system
+from selfinstruct.dataset.exports.base import ExportContext, Fields, exchanges, with_system
 from selfinstruct.records import Sample
 
 FILES = ("alpaca.json", "alpaca.jsonl")
@@ -15,8 +15,8 @@ LLAMA_FACTORY = {"columns": {"prompt": "instruction", "query": "input", "respons
 AXOLOTL = {"type": "alpaca"}
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each exchange."""
     for instance in exchanges(sample):
         row = {"instruction": sample.instruction, "input": instance.input, "output": instance.output}
-        yield with_system(row, sample, setting)
+        yield with_system(row, sample, context)

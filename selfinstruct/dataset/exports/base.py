@@ -6,64 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from selfinstruct.records import SEED_STAGE, Completion, Instance, Sample, Tool
+from selfinstruct.records import Instance, Sample, Tool
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lineage import Step, steps
 
 Fields = dict[str, Any]
 
 
-class Step(NamedTuple):
-    """One job in the making of a sample."""
-
-    job: int
-    stage: str
-    demonstrations: list[str]
-    """Ids of the seeds and samples that its prompt showed."""
-    answers: list[dict[str, Any]]
-    """Each answer's id, model, sampling and prompt."""
-    verdicts: list[dict[str, Any]]
-    """What each filter said of the draft that this step made."""
-
-
-class Lineage:
-    """How a sample came about, looked up in the ledger when asked for: most formats never ask."""
-
-    def __init__(self, ledger: Ledger, sample: Sample) -> None:
-        self._ledger = ledger
-        self._sample = sample
-
-    def steps(self) -> list[Step]:
-        """From the job that invented it to the one that finished it; none for a seed."""
-        steps: list[Step] = []
-        draft: str | None = None if self._sample.stage == SEED_STAGE else self._sample.id
-        while draft is not None:
-            step, draft = self._step(draft)
-            steps.insert(0, step)
-        return steps
-
-    def _step(self, draft: str) -> tuple[Step, str | None]:
-        stored = self._ledger.job(int(draft.partition(".")[0]))
-        answers = [
-            {
-                "id": answer.key,
-                "model": answer.answer.model,
-                "sampling": answer.question.get("sampling", {}),
-                "prompt": answer.question.get("prompt") or answer.question.get("messages"),
-            }
-            for answer in self._ledger.answers(stored.job.number)
-            if isinstance(answer.answer, Completion) and answer.answer.refused is None
-        ]
-        step = Step(
-            stored.job.number,
-            stored.job.stage,
-            list(stored.job.shown),
-            answers,
-            self._ledger.judgements(draft),
-        )
-        return step, stored.job.parent
-
-
-class Setting(NamedTuple):
+class ExportContext(NamedTuple):
     """What a format is told beside the sample."""
 
     ledger: Ledger
@@ -74,7 +24,7 @@ class Setting(NamedTuple):
 
     def lineage(self, sample: Sample) -> list[Step]:
         """How a sample came about, from the job that invented it on."""
-        return Lineage(self.ledger, sample).steps()
+        return steps(self.ledger, sample)
 
 
 class Export(Protocol):
@@ -89,7 +39,7 @@ class Export(Protocol):
     """Names of the files it writes when nothing else is asked; the stem is its name in every layout, the suffix says
     how: `.json` is one array, `.jsonl` a row to a line."""
 
-    def rows(self, sample: Sample, setting: Setting) -> Iterator[Fields]:
+    def rows(self, sample: Sample, context: ExportContext) -> Iterator[Fields]:
         """The rows of one sample, most often one for each instance that is `complete`; none if it holds no such."""
         ...
 
@@ -109,14 +59,14 @@ def exchanges(sample: Sample) -> Iterator[Instance]:
     return (instance for instance in sample.instances if not instance.turns and instance.complete)
 
 
-def system_of(sample: Sample, setting: Setting) -> str:
+def system_of(sample: Sample, context: ExportContext) -> str:
     """The system prompt of a row: the sample's own, else the one asked for; "" for none."""
-    return sample.system or setting.system
+    return sample.system or context.system
 
 
-def with_system(row: Fields, sample: Sample, setting: Setting) -> Fields:
+def with_system(row: Fields, sample: Sample, context: ExportContext) -> Fields:
     """A row of a format that has a column for the system prompt, with it where there is one."""
-    system = system_of(sample, setting)
+    system = system_of(sample, context)
     return {"system": system, **row} if system else row
 
 

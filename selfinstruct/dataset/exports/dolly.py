@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, with_system
+from selfinstruct.dataset.exports.base import ExportContext, Fields, exchanges, with_system
 from selfinstruct.records import Sample
 
 FILES = ("dolly.jsonl",)
@@ -23,7 +23,7 @@ AXOLOTL = {
 }
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each exchange."""
     category = sample.meta.get("category") or ("classification" if sample.meta.get("is_classification") else "")
     for instance in exchanges(sample):
@@ -33,4 +33,4 @@ def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
             "response": instance.output,
             "category": category,
         }
-        yield with_system(row, sample, setting)
+        yield with_system(row, sample, context)

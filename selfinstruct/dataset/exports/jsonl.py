@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting
+from selfinstruct.dataset.exports.base import ExportContext, Fields
 from selfinstruct.records import Sample
 
 FILES = ("samples.jsonl",)
@@ -15,7 +15,7 @@ JSON_ONLY = True
 _MORE = {"system", "tools", "family", "facets"}
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row: the task whole, what the recipe knows of it, and its lineage from the first prompt on."""
     yield {
         "id": sample.id,
@@ -23,5 +23,5 @@ def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
         "instances": [instance.fields() for instance in sample.instances],
         **sample.meta,
         **sample.model_dump(mode="json", include=_MORE, exclude_defaults=True),
-        "lineage": [step._asdict() for step in setting.lineage(sample)],
+        "lineage": [step._asdict() for step in context.lineage(sample)],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, complete, with_tools
+from selfinstruct.dataset.exports.base import ExportContext, Fields, complete, with_tools
 from selfinstruct.records import Call, Sample, Turn, conversation
 
 FILES = ("messages.jsonl",)
@@ -27,10 +27,10 @@ LLAMA_FACTORY = {
 AXOLOTL = {"type": "chat_template"}
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each instance."""
     for instance in complete(sample):
-        turns = conversation(sample, instance, setting.system)
+        turns = conversation(sample, instance, context.system)
         yield with_tools({"messages": messages(turns)}, sample)
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, complete, with_tools
+from selfinstruct.dataset.exports.base import ExportContext, Fields, complete, with_tools
 from selfinstruct.dataset.exports.messages import messages
 from selfinstruct.records import Sample, conversation
 
 FILES = ("prompt-completion.jsonl",)
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each instance."""
     for instance in complete(sample):
-        *prompt, completion = messages(conversation(sample, instance, setting.system))
+        *prompt, completion = messages(conversation(sample, instance, context.system))
         yield with_tools({"prompt": prompt, "completion": [completion]}, sample)

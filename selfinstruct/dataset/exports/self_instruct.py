@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, system_of
+from selfinstruct.dataset.exports.base import ExportContext, Fields, exchanges, system_of
 from selfinstruct.records import Instance, Sample
 
 FILES = ("self-instruct.jsonl",)
@@ -44,11 +44,11 @@ WITHOUT_INPUT = (
 )
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each exchange."""
     for number, instance in enumerate(exchanges(sample)):
-        layout = _drawn(WITH_INPUT if instance.input.strip() else WITHOUT_INPUT, setting.seed, sample.id, number)
-        yield _row(layout, sample, instance, system_of(sample, setting))
+        layout = _drawn(WITH_INPUT if instance.input.strip() else WITHOUT_INPUT, context.seed, sample.id, number)
+        yield _row(layout, sample, instance, system_of(sample, context))
 
 
 def _drawn(layouts: tuple[str, ...], seed: int, sample: str, number: int) -> str:

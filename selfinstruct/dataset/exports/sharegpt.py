@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from selfinstruct.dataset.exports.base import Fields, Setting, complete, with_tools
+from selfinstruct.dataset.exports.base import ExportContext, Fields, complete, with_tools
 from selfinstruct.records import Call, Sample, Turn, conversation
 
 FILES = ("sharegpt.jsonl",)
@@ -42,10 +42,10 @@ AXOLOTL_CALLS = {
 }
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each instance."""
     for instance in complete(sample):
-        turns = conversation(sample, instance, setting.system)
+        turns = conversation(sample, instance, context.system)
         yield with_tools({"conversations": _alternating(turns)}, sample)
 
 

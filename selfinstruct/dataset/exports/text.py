@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct.dataset.exports.base import Fields, Setting, exchanges, system_of
+from selfinstruct.dataset.exports.base import ExportContext, Fields, exchanges, system_of
 from selfinstruct.records import Instance, Sample
 
 FILES = ("text.jsonl",)
@@ -16,14 +16,14 @@ LLAMA_FACTORY = {"columns": {"prompt": "text"}}
 AXOLOTL = {"type": "completion"}
 
 
-def rows(sample: Sample, setting: Setting) -> Iterator[Fields]:
+def rows(sample: Sample, context: ExportContext) -> Iterator[Fields]:
     """One row for each exchange."""
     for instance in exchanges(sample):
-        yield {"text": "\n\n".join(_parts(sample, instance, setting))}
+        yield {"text": "\n\n".join(_parts(sample, instance, context))}
 
 
-def _parts(sample: Sample, instance: Instance, setting: Setting) -> Iterator[str]:
-    if system := system_of(sample, setting):
+def _parts(sample: Sample, instance: Instance, context: ExportContext) -> Iterator[str]:
+    if system := system_of(sample, context):
         yield system
     yield f"### Instruction:\n{sample.instruction}"
     if instance.input:

@@ -6,7 +6,6 @@ are too many pairs. docs/report.md says how each is computed.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,9 @@ from selfinstruct.filters.rouge_index import RougeIndex
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import Prices, cost, prices_of
 from selfinstruct.recipes.configured import stored
+from selfinstruct.records import Sample
 from selfinstruct.store.ledger import Ledger
-from selfinstruct.store.readings import Spend, Summary, summary
+from selfinstruct.store.readings import Fates, Spend, Summary, decisions, lasted, summary
 from selfinstruct.text.words import TOKENIZERS, unicode_tokens
 
 Figures = dict[str, Any]
@@ -42,8 +42,8 @@ def figures(ledger: Ledger, name: str) -> Figures:
     """All figures of a run that the page calls by this name, ready for JSON."""
     config, chain = stored(ledger)
     stage = chain.task_stage
-    kept = ledger.query("SELECT instruction, stayed FROM drafts WHERE kept AND stage = ? ORDER BY rank", stage)
-    instructions = [instruction for instruction, _ in kept]
+    kept = list(ledger.joined([stage]))
+    instructions = [sample.instruction for sample in kept]
     seeds = [seed.instruction for seed in ledger.seeds()]
     tokenizer = str(config.filters.get("rouge", {}).get("tokenizer", "rouge"))
     told = summary(ledger)
@@ -60,7 +60,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
         "acceptance": _acceptance(ledger),
         "drops": [drop._asdict() for drop in told.drops],
         "instance_drops": told.instance_drops,
-        "evolution": evolution(ledger, stage),
+        "facets": Fates(ledger, chain.lines).told(),
         "reviews": told.reviews,
         **_spent(told, prices_of(config, ledger.models())),
     }
@@ -68,7 +68,7 @@ def figures(ledger: Ledger, name: str) -> Figures:
 
 def _begun(ledger: Ledger, name: str, config: RunConfig) -> Figures:
     """What the run is."""
-    [[began, ended]] = ledger.query("SELECT min(at), max(at) FROM events")
+    began, ended = lasted(ledger)
     model = ", ".join(ledger.models().values())
     return {"name": name, "recipe": config.recipe.name, "model": model, "began": began, "ended": ended}
 
@@ -103,14 +103,14 @@ def _commonest(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:NOUNS]
 
 
-def _lengths(kept: Iterable[tuple[str, str]]) -> Figures:
+def _lengths(kept: Iterable[Sample]) -> Figures:
     """How many instructions, inputs and outputs are how many words long."""
     words: dict[str, list[int]] = {"instruction": [], "input": [], "output": []}
-    for instruction, stayed in kept:
-        words["instruction"].append(len(unicode_tokens(instruction)))
-        for given, made in json.loads(stayed):
-            words["input"].append(len(unicode_tokens(given)))
-            words["output"].append(len(unicode_tokens(made)))
+    for sample in kept:
+        words["instruction"].append(len(unicode_tokens(sample.instruction)))
+        for instance in sample.instances:
+            words["input"].append(len(unicode_tokens(instance.input)))
+            words["output"].append(len(unicode_tokens(instance.output)))
     starts = (0, *LENGTHS)
     labels = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(starts, LENGTHS, strict=False)]
     return {
@@ -157,9 +157,9 @@ def _distribution(scores: Sequence[float]) -> Figures:
 
 def _acceptance(ledger: Ledger) -> list[Figures]:
     """The share of drafts kept, stretch by stretch of the run, at each stage that drops any."""
-    drafts = ledger.query("SELECT stage, kept FROM drafts ORDER BY rank")
+    drafts = decisions(ledger)
     size = max(1, -(-len(drafts) // BUCKETS))
-    found: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for place, (stage, kept) in enumerate(drafts):
         found[stage][place // size].append(kept)
     return [
@@ -168,37 +168,6 @@ def _acceptance(ledger: Ledger) -> list[Figures]:
         for stage, buckets in found.items()
         if not all(kept for bucket in buckets.values() for kept in bucket)
     ]  # fmt: skip
-
-
-def evolution(ledger: Ledger, stage: str) -> Figures | None:
-    """What became of evolved instructions, by round and by operator; None where there are none.
-
-    An evolved instruction survives when its answer is kept. One that is kept and not answered yet is counted with
-    neither.
-    """
-    fates = ledger.query(
-        "SELECT json_extract(d.meta, '$.round'), json_extract(d.meta, '$.operator'),"
-        " CASE WHEN NOT d.kept THEN x.reason WHEN d.stage = ? THEN 'kept' ELSE 'open' END, count(*)"
-        " FROM drafts d LEFT JOIN drops x ON x.id = d.id WHERE json_extract(d.meta, '$.operator') IS NOT NULL"
-        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 4 DESC",
-        stage,
-    )
-    rounds: dict[int, Counter[str]] = defaultdict(Counter)
-    operators: dict[str, Counter[str]] = defaultdict(Counter)
-    for round_, operator, fate, count in fates:
-        if fate != "open":
-            rounds[int(round_ or 0)]["kept" if fate == "kept" else "dropped"] += count
-            operators[str(operator)][fate] += count
-    if not rounds:
-        return None
-    reasons = [reason for reason, _ in sum(operators.values(), Counter[str]()).most_common() if reason != "kept"]
-    return {
-        "rounds": [{"round": n, "kept": fate["kept"], "dropped": fate["dropped"]} for n, fate in rounds.items()],
-        "operators": [
-            {"operator": name, "kept": fates["kept"], "dropped": {reason: fates[reason] for reason in reasons}}
-            for name, fates in sorted(operators.items())
-        ],
-    }
 
 
 # -- what it cost -----------------------------------------------------------------------------------------------------

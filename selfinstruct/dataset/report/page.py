@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -116,8 +117,14 @@ def _asset(name: str) -> str:
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "percent": _percent, "money": bill, "day": _day}
+    environment.globals["reasons_of"] = _reasons
     environment.globals["counts_of"] = lambda *path: lambda run: run[path[0]][path[1]]["counts"]
     return environment.from_string(_asset("page.html"))
+
+
+def _reasons(values: Sequence[Figures]) -> list[str]:
+    """The reasons that rows were dropped for, the most frequent over all first."""
+    return [reason for reason, _ in sum((Counter(row["reasons"]) for row in values), Counter[str]()).most_common()]
 
 
 def _number(value: float) -> str:

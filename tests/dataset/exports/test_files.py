@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct.dataset.exports import alpaca
-from selfinstruct.dataset.exports.base import Fields, Setting
+from selfinstruct.dataset.exports.base import ExportContext, Fields
 from selfinstruct.dataset.files import export
 from selfinstruct.errors import ConfigError, RunError
 from selfinstruct.inputs.config import ExportConfig
@@ -181,7 +181,7 @@ def test_what_fails_half_way_leaves_everything_as_it_was(tmp_path: Path, monkeyp
     exported(folder, "alpaca", "text")
     before = {name: (folder / "export" / name).read_bytes() for name in tree(folder / "export")}
 
-    def failing(sample: Sample, setting: Setting) -> list[Fields]:
+    def failing(sample: Sample, context: ExportContext) -> list[Fields]:
         if sample.id == "3.1":
             raise OSError(28, "No space left on device")
         return [{"instruction": "new", "input": "", "output": "new"}]
@@ -256,7 +256,7 @@ def test_each_sample_is_told_its_own_way_though_one_prompt_led_to_many(tmp_path:
     with Ledger.open(run.folder) as ledger:
         for row in rows:
             drafts = [str(ledger.job(row["lineage"][1]["job"]).job.parent), row["id"]]
-            assert [step["verdicts"] for step in row["lineage"]] == [ledger.judgements(draft) for draft in drafts]
+            assert [step["verdicts"] for step in row["lineage"]] == [ledger.decisions(draft) for draft in drafts]
             jobs = [int(draft.partition(".")[0]) for draft in drafts]
             assert [step["job"] for step in row["lineage"]] == jobs
             answered = [[answer.key for answer in ledger.answers(job)] for job in jobs]
@@ -315,6 +315,6 @@ def test_a_format_that_trainers_cannot_be_told_of_has_nothing_beside_it(tmp_path
 
 def test_the_options_of_a_run_are_the_settings_of_its_table(tmp_path: Path) -> None:
     assert ExportConfig() == ExportConfig(
-        file_type=None, validation=None, split_seed=42, shard_rows=None, system_prompt="", provenance=False, rounds=(),
-        parents=False,
+        file_type=None, validation=None, split_seed=42, shard_rows=None, system_prompt="", provenance=False, facets={},
+        parents=False, sources=False,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct.dataset.exports import names, open_export
-from selfinstruct.dataset.exports.base import Setting
+from selfinstruct.dataset.exports.base import ExportContext
 from selfinstruct.records import Instance, Sample
 from selfinstruct.store.ledger import Ledger
 from tests.support.ledgers import exported, ledger_of, lines, task
@@ -26,7 +26,7 @@ ADD = Sample(
 RHYME = Sample(
     id="4.1", stage="instances", instruction="Rhyme.", instances=(Instance(output="Lime."),), meta={"category": "verse"}
 )
-SETTING = Setting(Ledger(None, Path()))  # type: ignore[arg-type]
+SETTING = ExportContext(Ledger(None, Path()))  # type: ignore[arg-type]
 KIND = SETTING._replace(system="Be kind.")
 
 GOLDEN: dict[str, tuple[Any, Any, Any]] = {

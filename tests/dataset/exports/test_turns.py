@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct.dataset.exports import names, open_export
-from selfinstruct.dataset.exports.base import Fields, Setting
+from selfinstruct.dataset.exports.base import ExportContext, Fields
 from selfinstruct.dataset.files import export
 from selfinstruct.records import Call, Check, Draft, Instance, Rival, Sample, Tool, Turn, conversation
 from selfinstruct.store.ledger import Ledger
 from tests.support.ledgers import STAGE, exported, ledger_of, lines, task
 
-SETTING = Setting(Ledger(None, Path()))  # type: ignore[arg-type]
+SETTING = ExportContext(Ledger(None, Path()))  # type: ignore[arg-type]
 CHATS = ("messages", "prompt-completion", "sharegpt")
 FLAT = ("alpaca", "dolly", "evol", "self-instruct", "text")
 

@@ -23,7 +23,7 @@ from selfinstruct.records import Instance, Review
 from selfinstruct.store.ledger import Ledger
 from tests.dataset.report.test_review import serving
 from tests.support.browsing import Browser, browser
-from tests.support.made import HOSTILE, hostile, making
+from tests.support.made import HOSTILE, hostile, making, talk
 
 pytestmark = pytest.mark.browser
 
@@ -157,7 +157,7 @@ def test_axe_finds_no_barrier(
     chromium: Browser, pages: dict[str, Path], which: str, size: tuple[int, int], *, dark: bool
 ) -> None:
     opened(chromium, pages[which], width=size[0], height=size[1], dark=dark)
-    chromium.script("choose(samples.find(row => row.round === 1 && row.kept))")
+    chromium.script("choose(samples.find(row => row.facets.round === '1' && row.kept))")
     assert barriers(chromium) == []
     chromium.script("document.querySelectorAll('details').forEach(one => { one.open = true })")
     assert barriers(chromium) == []
@@ -217,7 +217,7 @@ def test_a_dropped_draft_tells_why_and_what_it_is_too_like(report: Browser) -> N
 
 
 def test_a_family_is_a_tree_from_its_root(report: Browser) -> None:
-    report.script("choose(samples.find(row => row.round === 2))")
+    report.script("choose(samples.find(row => row.facets.round === '2'))")
     tree = report.script(
         "const told = item => [item.firstChild.textContent, [...item.querySelectorAll(':scope > ul > li')].map(told)];"
         "return [...document.querySelectorAll('#detail ul.family')].at(-1).querySelectorAll(':scope > li').length === 1"
@@ -225,6 +225,23 @@ def test_a_family_is_a_tree_from_its_root(report: Browser) -> None:
     )
     assert tree[0].startswith("s1")
     assert [(word, [inner[0] for inner in below]) for word, below in tree[1]] == [("kept", ["kept", "refusal"])]
+
+
+def test_a_conversation_is_read_whole(report: Browser) -> None:
+    """Turns, thoughts, calls, rivals and checks stand in the pane as inert text, in the order of the conversation."""
+    report.script("choose(samples.find(row => row.system))")
+    labels = report.script("return [...document.querySelectorAll('#detail .label')].map(one => one.textContent)")
+    text = visible(HOSTILE[1])
+    assert labels == [
+        "system", "input", "assistant: thoughts", f"calls {text} as c1", "tool · answers c1",
+        "assistant · not trained on", "user", "thoughts", "output · score 0.5", f"rival by {text} · score 0.25",
+        "check: exact",
+    ]  # fmt: skip
+    told = report.script("return [...document.querySelectorAll('#detail .words')].map(one => one.textContent)")
+    assert told.count(text) == 10
+    assert report.said() == []
+    report.script("search.query.value = 'onerror'; filter()")
+    assert report.script("return found.some(row => row.system)"), "turns are searched too"
 
 
 def test_two_runs_lie_side_by_side(chromium: Browser, pages: dict[str, Path]) -> None:
@@ -322,9 +339,7 @@ def reviewing(chromium: Browser, tmp_path: Path) -> Iterator[tuple[Browser, Path
 
 def dataset(folder: Path) -> list[tuple[str, str]]:
     with Ledger.open(folder) as ledger:
-        return [
-            (sample.instruction, sample.instances[0].output) for sample in ledger.samples("d.stage = ?", "instances")
-        ]
+        return [(sample.instruction, sample.instances[0].output) for sample in ledger.samples(stage="instances")]
 
 
 def said(chromium: Browser, told: str) -> None:
@@ -365,6 +380,31 @@ def test_an_edit_is_what_is_exported_and_stays_when_the_page_is_opened_again(rev
     chromium.press("u")
     said(chromium, "1.1: edited")
     assert dataset(folder)[0] == (HOSTILE[0], "Sung.")
+
+
+def test_the_text_of_a_turn_can_be_edited(chromium: Browser, tmp_path: Path) -> None:
+    """Its calls, thoughts and rivals stay as they were; they are read, not edited."""
+    with making(tmp_path) as maker:
+        maker.task("Ask.", **talk("Said."))
+        before = next(maker.ledger.samples(stage="instances")).instances[0]
+        told = tell(maker.ledger, "run", room=None)
+    with serving(tmp_path / "run", page([told], review=True)) as client:
+        opened(chromium, f"http://{client.place}/{client.token}/")
+        chromium.press("e")
+        names = "return [...document.querySelectorAll('#detail label')].map(one => one.firstChild.textContent)"
+        assert chromium.script(names) == [
+            "Instruction", "Input", "Turn of the assistant", "Turn of the tool", "Turn of the assistant",
+            "Turn of the user", "Output",
+        ]  # fmt: skip
+        chromium.script("document.querySelectorAll('#detail textarea')[3].focus()")
+        chromium.press(Keys.CONTROL + "a", "Told.", Keys.CONTROL + Keys.ENTER)
+        said(chromium, "1.1: edited")
+        assert "Told." in chromium.script("return document.getElementById('detail').textContent")
+    with Ledger.open(tmp_path / "run") as ledger:
+        [after] = next(ledger.samples(stage="instances")).instances
+    turns = list(before.turns)
+    turns[1] = turns[1].model_copy(update={"content": "Told."})
+    assert after == before.model_copy(update={"turns": tuple(turns)})
 
 
 def test_an_edit_can_be_left_and_a_blank_one_is_refused(reviewing: tuple[Browser, Path]) -> None:

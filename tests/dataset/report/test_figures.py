@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from selfinstruct.dataset.report import figures as module
-from selfinstruct.dataset.report.figures import evolution, figures, similarity, verbs
-from selfinstruct.records import Draft, Instance, Verdict
+from selfinstruct.dataset.report.figures import figures, similarity, verbs
+from selfinstruct.records import Draft, Instance, Reason, Verdict
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.readings import Fates
 from tests.support.made import Maker, making
 from tests.support.runs import Model, Run, evolving
+from tests.support.sql import count
+
+STAGES = ("instructions", "instances")
 
 DUPLICATE = Verdict(filter="rouge", keep=False, reason="near_duplicate", detail={"of": "s1", "score": 0.9})
 
@@ -20,8 +25,8 @@ def test_the_figures_of_a_run_add_up(tmp_path: Path) -> None:
     run = Run(tmp_path, n=40).drive(Model())
     with Ledger.open(run.folder) as ledger:
         found = figures(ledger, "run")
-        kept = ledger.count("kept", "stage = 'instances'")
-        drafts, dropped = ledger.count("drafts"), ledger.count("drops")
+        kept = count(ledger, "kept", "stage = 'instances'")
+        drafts, dropped = ledger.count("drafts"), count(ledger, "drops")
         instances = ledger.query("SELECT sum(json_array_length(instances)) FROM kept WHERE stage = 'instances'")[0][0]
     assert found["kept"] == kept == 40
     assert sum(stage["drafts"] for stage in found["stages"]) == drafts
@@ -96,7 +101,7 @@ def test_too_many_pairs_are_sampled_the_same_way_every_time(monkeypatch: pytest.
 def test_a_run_without_samples_has_figures_too(tmp_path: Path) -> None:
     with making(tmp_path) as maker:
         empty = figures(maker.ledger, "run")
-    assert (empty["kept"], empty["tried"], empty["evolution"]) == (0, 0, None)
+    assert (empty["kept"], empty["tried"], empty["facets"]) == (0, 0, {})
     assert empty["verbs"]["top"] == empty["drops"] == empty["acceptance"] == []
 
 
@@ -116,21 +121,31 @@ def evolve(maker: Maker) -> None:
     child = maker.evolved("Write a poem about winter.", "s1", "deepen", 1)
     maker.evolved("Sorry.", child, "deepen", 2, verdict=refused)
     maker.evolved("No.", child, "in_breadth", 2, verdict=refused)
-    maker.job("evolve", (Draft(stage="evolve", instruction="x", meta={"operator": "deepen", "round": 3}), Verdict(
-        filter="elimination", keep=True)))  # fmt: skip
+    open_ = Draft(stage="instructions", instruction="x", facets={"operator": "deepen", "round": "3"})
+    maker.job("instructions", (open_, Verdict(filter="elimination", keep=True)))
 
 
 def test_each_evolution_is_counted_once_by_round_and_operator(tmp_path: Path) -> None:
     with making(tmp_path) as maker:
         evolve(maker)
-        found = evolution(maker.ledger, "instances")
-    assert found == {
-        "rounds": [{"round": 1, "kept": 1, "dropped": 0}, {"round": 2, "kept": 0, "dropped": 2}],
-        "operators": [
-            {"operator": "deepen", "kept": 1, "dropped": {"refusal": 1}},
-            {"operator": "in_breadth", "kept": 0, "dropped": {"refusal": 1}},
-        ],
+        found = Fates(maker.ledger, [STAGES]).told()
+    counted = ("value", "kept", "dropped", "undecided", "reasons")
+    assert {name: [tuple(row[key] for key in counted) for row in rows] for name, rows in found.items()} == {
+        "round": [("1", 1, 0, 0, {}), ("2", 0, 2, 0, {"refusal": 2}), ("3", 0, 0, 1, {})],
+        "operator": [("deepen", 1, 1, 1, {"refusal": 1}), ("in_breadth", 0, 1, 0, {"refusal": 1})],
     }
+
+
+def test_a_report_counts_as_status_does(tmp_path: Path) -> None:
+    """A family dropped with its answer is one, and one that was one too many is undecided (F1)."""
+    kin: dict[str, Any] = {"facets": {"operator": "deepen"}}
+    with making(tmp_path) as maker:
+        for verdict, reason in (("refusal", Reason.PARENT_DROPPED), ("", Reason.SURPLUS)):
+            asked = Draft(stage="instructions", instruction="x", **kin)
+            [id] = maker.job("instructions", (asked, Verdict(filter="f", keep=not verdict, reason=verdict or "passed")))
+            maker.task("x", parent=id, verdict=Verdict(filter="f", keep=False, reason=reason), **kin)
+        [row] = figures(maker.ledger, "run")["facets"]["operator"]
+    assert (row["made"], row["kept"], row["dropped"], row["undecided"]) == (2, 0, 1, 1)
 
 
 def test_lengths_are_in_words_of_any_script(tmp_path: Path) -> None:

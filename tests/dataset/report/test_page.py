@@ -91,7 +91,7 @@ def test_the_page_asks_for_nothing(told: str) -> None:
 def test_texts_arrive_as_they_are(tmp_path: Path) -> None:
     with Ledger.open(hostile(tmp_path)) as ledger:
         rows = unpacked(pack(ledger, "instances", None).blocks)
-    kept = [row for row in rows if row["kept"] and not row["root"]]
+    kept = [row for row in rows if row["kept"] and not row["family"] and not row["system"]]
     assert [row["instruction"] for row in kept] == list(HOSTILE)
     assert [row["instances"] for row in kept] == [[["", text]] for text in HOSTILE]
     assert [row["answer"] for row in rows if row["reason"] == "unparseable"] == list(HOSTILE)
@@ -118,7 +118,7 @@ def test_an_evolved_family_is_linked_by_parents_and_not_folded_into_its_last_mem
         grandchild = maker.evolved("Write a poem about winter in Basque.", child, "add_constraints", 2)
         rows = {row["id"]: row for row in unpacked(pack(maker.ledger, "instances", None).blocks)}
     assert list(rows) == [child, grandchild]
-    assert [(row["parent"], row["root"], row["chain"]) for row in rows.values()] == [
+    assert [(row["parent"], row["family"], row["chain"]) for row in rows.values()] == [
         ("s1", "s1", ["1.1"]), (child, "s1", ["3.1"]),
     ]  # fmt: skip
 

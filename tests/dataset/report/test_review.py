@@ -16,11 +16,11 @@ import pytest
 from selfinstruct.dataset.files import export
 from selfinstruct.dataset.review import Reviewing, decide
 from selfinstruct.errors import RunError
-from selfinstruct.records import Draft, Instance, Review, Verdict
+from selfinstruct.records import Call, Draft, Instance, Review, Verdict
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told
 from selfinstruct.store.ledger import Ledger
-from tests.support.made import HOSTILE, making
+from tests.support.made import HOSTILE, making, talk
 from tests.support.runs import Model, Run
 
 DUPLICATE = Verdict(filter="rouge", keep=False, reason="near_duplicate", detail={"of": "s1", "score": 0.9})
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Run:
 
 def dataset(folder: Path) -> dict[str, tuple[str, tuple[Instance, ...]]]:
     with Ledger.open(folder) as ledger:
-        kept = ledger.samples("d.stage = ?", "instances")
+        kept = ledger.samples(stage="instances")
         return {sample.id: (sample.instruction, sample.instances) for sample in kept}
 
 
@@ -158,6 +158,22 @@ def test_what_cannot_be_decided_is_refused_in_a_line(tmp_path: Path, review: Rev
             decide(maker.ledger, "instances", review)
         assert str(refused.value).startswith(message)
         assert maker.ledger.count("reviews") == 0
+
+
+def test_calls_are_read_and_not_edited(tmp_path: Path) -> None:
+    """The text of a turn may be another, what an assistant calls may not; a last turn that calls needs no output."""
+    with making(tmp_path) as maker:
+        id = maker.task("Ask.", **talk("Said."))
+        [instance] = next(maker.ledger.drafts(ids=[id])).instances
+        said = instance.turns[1].model_copy(update={"content": "Told."})
+        edited = instance.model_copy(update={"turns": (instance.turns[0], said)})
+        decide(maker.ledger, "instances", Review(draft=id, keep=True, instances=(edited,)))
+        called = instance.turns[0].model_copy(update={"calls": (Call(tool="other"),)})
+        other = edited.model_copy(update={"turns": (called, said)})
+        with pytest.raises(RunError, match=r"1\.1: calls of tools can be read, not edited"):
+            decide(maker.ledger, "instances", Review(draft=id, keep=True, instances=(other,)))
+        ends = instance.model_copy(update={"turns": instance.turns[:1], "output": ""})
+        decide(maker.ledger, "instances", Review(draft=id, keep=True, instances=(ends,)))
 
 
 def test_verify_finds_a_decision_on_a_draft_that_is_not_there(run: Run) -> None:

@@ -219,21 +219,30 @@ function drops() {
   });
 }
 
-function rounds(place) {
-  const data = runs[place].evolution.rounds;
+const VALUES = 24; /* of a facet, drawn; its table has all */
+
+/** What became of what was made, by value of a facet: the commonest where there are many. */
+function fates(place, box) {
+  const all = runs[place].facets[box.dataset.facet];
+  const least = all.map((row) => row.made).sort((a, b) => b - a)[VALUES - 1] || 0;
+  const data = all.filter((row) => row.made >= least).slice(0, VALUES);
   const bar = (name, key, shade) => ({
     type: "bar",
     stack: "all",
     name,
-    data: data.map((round) => round[key]),
+    data: data.map((row) => row[key]),
     itemStyle: { color: shade },
     barMaxWidth: 48,
   });
   return base({
     legend: true,
-    xAxis: axis({ type: "category", data: data.map((round) => `round ${round.round}`) }),
+    xAxis: axis({ type: "category", data: data.map((row) => row.value.replaceAll("_", " ")) }),
     yAxis: scale({ axisLabel: { formatter: number.format, color: colour("soft"), fontSize: 11 } }),
-    series: [bar("survived", "kept", runColour(place)), bar("eliminated", "dropped", colour("line"))],
+    series: [
+      bar("kept", "kept", runColour(place)),
+      bar("dropped", "dropped", colour("line")),
+      bar("undecided", "undecided", colour("faint")),
+    ],
   });
 }
 
@@ -288,7 +297,7 @@ const PICTURES = {
   "lengths-output": () => histogram(runs[0].lengths.labels, (run) => run.lengths.output, "outputs"),
   acceptance,
   drops,
-  rounds,
+  fates,
   tokens,
 };
 

@@ -30,9 +30,13 @@ function known(review) {
     keep: review.keep,
     edited: review.instruction !== null || review.instances !== null,
     instruction: review.instruction ?? row.instruction,
-    instances: review.instances ? review.instances.map((one) => [one.input, one.output]) : row.instances,
+    instances: review.instances ? review.instances.map(packed) : row.instances,
   };
 }
+
+/** An instance as rows have it, and as the ledger has it. */
+const packed = ({ input, output, ...more }) => [input, output, more];
+const unfolded = ([input, output, more = {}]) => ({ ...more, input, output });
 
 function tell(line) {
   document.getElementById("said").textContent = line;
@@ -40,7 +44,7 @@ function tell(line) {
 
 const edited = (review) =>
   review?.edited
-    ? { instruction: review.instruction, instances: review.instances.map(([input, output]) => ({ input, output })) }
+    ? { instruction: review.instruction, instances: review.instances.map(unfolded) }
     : {};
 
 async function decide(keep, edit) {
@@ -98,18 +102,14 @@ function form(row) {
     return [make("label", { className: "edit" }, label, box), box];
   };
   const [asked, instruction] = area("Instruction", now.instruction);
-  const cases = now.instances.map(([given, made]) => [area("Input", given), area("Output", made)]);
-  const save = () =>
-    decide(true, {
-      instruction: instruction.value,
-      instances: cases.map(([[, given], [, made]]) => ({ input: given.value, output: made.value })),
-    });
+  const cases = now.instances.map((one) => editable(one, area));
+  const save = () => decide(true, { instruction: instruction.value, instances: cases.map(([, read]) => read()) });
   const element = make(
     "form",
     { className: "editing", "aria-label": `Edit ${row.id}` },
     make("h3", {}, "Edit"),
     asked,
-    ...cases.flatMap(([[given], [made]]) => [given, made]),
+    ...cases.flatMap(([fields]) => fields),
     make(
       "div",
       { className: "actions" },
@@ -134,6 +134,22 @@ function form(row) {
     }
   });
   return element;
+}
+
+/** The fields of an instance in the order in which it is read, and a function that reads them; calls stay. */
+function editable(one, area) {
+  const [given, made, { turns = [], ...more } = {}] = one;
+  const [asked, input] = area("Input", given);
+  const [told, output] = area("Output", made);
+  const said = turns.map((turn) => area(`Turn of the ${turn.role}`, turn.content));
+  const between = turns.flatMap((turn, place) => [said[place][0], ...(turn.calls || []).flatMap(called)]);
+  const read = () => ({
+    ...more,
+    turns: turns.map((turn, place) => ({ ...turn, content: said[place][1].value })),
+    input: input.value,
+    output: output.value,
+  });
+  return [[asked, ...between, told], read];
 }
 
 const HELP = [

@@ -5,7 +5,7 @@ const ROW = 74; /* height of a row in the list, as in the style sheet: 4.6rem */
 const samples = []; /* one object a draft, as `report/rows.py` packs them, with its run */
 const byId = runs.map(() => new Map()); /* by id, also by the ids that a draft carries further */
 const named = runs.map((run) => new Map()); /* instructions of what the drafts speak of, by id */
-const children = runs.map(() => new Map()); /* drafts by the id that they were evolved from */
+const children = runs.map(() => new Map()); /* drafts by the id that they were made from */
 const hooks = { keys: {}, load: async () => {}, actions: () => null }; /* what a review adds: review.js */
 let found = [];
 let chosen = null;
@@ -74,14 +74,12 @@ const isolated = (text) => make("bdi", {}, visible(String(text)));
 
 /* -- filters ----------------------------------------------------------------------------------------------------- */
 
-const search = { query: document.getElementById("query"), choices: {} };
+const search = { query: document.getElementById("query"), choices: {}, offered: [] };
 const CHOICES = [
   ["run", "Run", (row) => (two ? runs[row.run].name : null)],
   ["verdict", "Verdict", (row) => verdict(row)],
   ["stage", "Stage", (row) => row.stage],
   ["category", "Category", (row) => row.category],
-  ["operator", "Operator", (row) => row.operator],
-  ["round", "Round", (row) => row.round],
   ["filter", "Dropped by", (row) => (row.kept ? null : row.filter)],
   ["reason", "Reason", (row) => (row.kept ? null : row.reason)],
   [
@@ -91,6 +89,15 @@ const CHOICES = [
   ],
 ];
 
+/** The facets that drafts have, to choose by as by everything else. */
+function facetChoices() {
+  const names = new Set(samples.flatMap((row) => Object.keys(row.facets)));
+  const known = new Set(CHOICES.map(([key]) => key));
+  return [...names].filter((name) => !known.has(name)).map((name) => [name, titled(name), (row) => row.facets[name]]);
+}
+
+const titled = (name) => visible(plain(name)).replace(/^./u, (letter) => letter.toUpperCase());
+const byNumber = new Intl.Collator("en", { numeric: true }).compare;
 const verdict = (row) => ((row.review ? row.review.keep : row.kept) ? "kept" : "dropped");
 
 function choices() {
@@ -98,14 +105,17 @@ function choices() {
   const before = Object.fromEntries(Object.entries(search.choices).map(([key, select]) => [key, select.value]));
   place.replaceChildren();
   search.choices = {};
-  for (const [key, label, of] of CHOICES) {
+  const facets = facetChoices();
+  search.offered = [...CHOICES, ...facets];
+  for (const [key, label, of] of search.offered) {
     const counts = new Map();
     for (const row of samples) {
       const value = of(row);
       if (value !== null && value !== undefined) counts.set(value, (counts.get(value) || 0) + 1);
     }
     if (counts.size < (key === "reason" || key === "filter" || key === "review" ? 1 : 2)) continue;
-    const options = [...counts].sort((a, b) => (key === "round" ? a[0] - b[0] : b[1] - a[1]));
+    const named = facets.some(([facet]) => facet === key);
+    const options = [...counts].sort((a, b) => (named ? byNumber(a[0], b[0]) : b[1] - a[1]));
     const select = make(
       "select",
       { name: key },
@@ -122,7 +132,7 @@ function choices() {
 
 function matches() {
   const query = search.query.value.toLowerCase().trim();
-  const wanted = CHOICES.filter(([key]) => search.choices[key]?.value).map(([key, , of]) => [
+  const wanted = search.offered.filter(([key]) => search.choices[key]?.value).map(([key, , of]) => [
     of,
     search.choices[key].value,
   ]);
@@ -132,8 +142,14 @@ function matches() {
 }
 
 function textOf(row) {
-  row.text ??= [row.id, row.instruction, ...row.instances.flat(), row.answer || ""].join("\n").toLowerCase();
+  row.text ??= [row.id, row.instruction, ...row.instances.flatMap(said), row.answer || ""].join("\n").toLowerCase();
   return row.text;
+}
+
+/** All texts of an instance. */
+function said([given, made, more = {}]) {
+  const turns = (more.turns || []).flatMap((turn) => [turn.content, turn.reasoning || ""]);
+  return [given, ...turns, more.reasoning || "", made, ...(more.rivals || []).map((rival) => rival.output)];
 }
 
 function filter() {
@@ -166,7 +182,7 @@ function option(row, place) {
     two ? make("i", { className: `key run${row.run}` }) : null,
     make("span", {}, row.id),
     badge(row),
-    make("span", {}, row.operator ? plain(row.operator) : row.stage),
+    make("span", {}, faceted(row) || row.stage),
   );
   const text = make(
     "div",
@@ -190,6 +206,8 @@ function option(row, place) {
   element.addEventListener("click", () => choose(row));
   return element;
 }
+
+const faceted = (row) => visible(Object.values(row.facets).map(plain).join(" · "));
 
 function badge(row) {
   const by = row.review ? " by a person" : "";
@@ -233,8 +251,8 @@ function facts_of(row) {
     row.id,
     row.stage,
     row.category,
-    row.operator && plain(row.operator),
-    row.round && `round ${row.round}`,
+    ...Object.entries(row.facets).map(([name, value]) => `${plain(name)} ${plain(value)}`),
+    row.tools.length && `tools ${row.tools.join(", ")}`,
   ].filter(Boolean);
   return make(
     "div",
@@ -248,6 +266,7 @@ function facts_of(row) {
 function texts(row) {
   const now = row.review?.edited ? row.review : row;
   return [
+    ...(row.system ? [label("system"), words(row.system)] : []),
     now.instruction ? words(now.instruction, "words instruction") : null,
     ...now.instances.map(instance),
     ...(row.answer ? [make("h3", {}, "What the model answered"), words(row.answer)] : []),
@@ -257,16 +276,40 @@ function texts(row) {
   ];
 }
 
-function instance([given, made]) {
-  const label = (text) => make("p", { className: "label" }, text);
+const label = (text) => make("p", { className: "label" }, visible(text));
+const part = (name, text) => (text ? [label(name), words(text)] : []);
+
+/** What an instance has: input, what was said in between, thoughts, output, and what was held against it. */
+function instance([given, made, more = {}]) {
+  const scored = (one) => (one.score === undefined || one.score === null ? "" : ` · score ${one.score}`);
   return make(
     "div",
     { className: "instance" },
-    ...(given ? [label("input"), words(given)] : []),
-    label("output"),
-    words(made),
+    ...part("input", given),
+    ...(more.turns || []).flatMap(turn),
+    ...part("thoughts", more.reasoning),
+    ...(made || !more.turns?.length ? [label(`output${scored(more)}`), words(made)] : []),
+    ...(more.rivals || []).flatMap((rival) => [
+      label(`rival${rival.by ? ` by ${rival.by}` : ""}${scored(rival)}`),
+      ...(rival.reasoning ? [words(rival.reasoning)] : []),
+      words(rival.output),
+    ]),
+    ...(more.checks || []).flatMap((check) => part(`check: ${check.kind}`, check.text)),
   );
 }
+
+function turn(one) {
+  const untrained = one.train === false ? " · not trained on" : "";
+  const of = one.call ? ` · answers ${one.call}` : "";
+  return [
+    ...part(`${one.role}: thoughts`, one.reasoning),
+    ...(one.content || !one.calls ? [label(one.role + of + untrained), words(one.content)] : []),
+    ...(one.calls || []).flatMap(called),
+  ];
+}
+
+const called = (call) =>
+  part(`calls ${call.tool}${call.id ? ` as ${call.id}` : ""}`, JSON.stringify(call.arguments || {}, null, 2));
 
 function why(row) {
   if (row.kept && !row.review) return null;
@@ -319,9 +362,9 @@ function short(run, id) {
   return button;
 }
 
-/** The tree that an evolved draft stands in, from its root. */
+/** The tree that a draft stands in, from the source of its family. */
 function family(row) {
-  if (!row.root) return null;
+  if (!row.family) return null;
   const branch = (id) => make("li", {}, reference(row.run, id), offspring(id));
   const offspring = (id) => {
     const ids = new Set((byId[row.run].get(id)?.chain || []).concat(id));
@@ -329,6 +372,6 @@ function family(row) {
     return born.length ? make("ul", {}, ...born.sort(order).map((child) => grown(child))) : null;
   };
   const grown = (child) =>
-    make("li", {}, badge(child), ` ${plain(child.operator)}: `, reference(row.run, child.id), offspring(child.id));
-  return make("div", {}, make("h3", {}, "Its family"), make("ul", { className: "family" }, branch(row.root)));
+    make("li", {}, badge(child), ` ${faceted(child) || child.stage}: `, reference(row.run, child.id), offspring(child.id));
+  return make("div", {}, make("h3", {}, "Its family"), make("ul", { className: "family" }, branch(row.family)));
 }
