@@ -241,11 +241,12 @@ def test_cancelled_coroutine_leaves_a_run_that_goes_on(tmp_path: Path, model: Sl
 def test_stop_in_the_loop_ends_it(tmp_path: Path, model: Slow) -> None:
     """The loop goes on until the end, which says so; what was in flight is stored."""
     run = opened(tmp_path, 30)
-    last = None
-    for number, last in enumerate(run):
-        if number == 5:
+    events = list[Any]()
+    for event in run:
+        events.append(event)
+        if len(events) == 5:
             run.stop()
-    assert last == ("interrupted", kept(run), "")
+    assert events[-1] == ("interrupted", kept(run), "")
     nothing_lost(run, model)
     is_whole(run, 30)
 
