@@ -486,6 +486,16 @@ def test_dataset_has_the_columns_of_a_format(tmp_path: Path, model: Slow, format
     assert run.to_dataset().to_list()[0]["instruction"] == next(run.samples()).instruction
 
 
+def test_dataset_wants_columns(tmp_path: Path, model: Slow) -> None:
+    """A format whose rows have none is refused, and so is one that does not exist."""
+    run = opened(tmp_path)
+    run.finish()
+    with pytest.raises(si.ConfigError, match="its rows have no columns"):
+        run.to_dataset("self-instruct")
+    with pytest.raises(si.ConfigError, match="unknown format 'csv'"):
+        run.to_dataset("csv")
+
+
 # Refused
 
 
