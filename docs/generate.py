@@ -1,4 +1,4 @@
-"""Writes what can be told from the code: docs/cli.md, docs/config.md, and the schema in docs/ledger.md.
+"""Writes what the code already says: docs/cli.md, docs/config.md, and the schema in docs/ledger.md.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    says which are not what the code says, and exits 1

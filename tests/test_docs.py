@@ -82,6 +82,15 @@ def test_every_link_between_pages_leads_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_prose_has_one_width() -> None:
+    """No line of a page that people write is longer than 120 characters, tables and blocks aside."""
+    generated = {"cli.md", "config.md"}
+    written = [path for path in DOCS.glob("*.md") if path.name not in generated and not path.name.startswith("lab")]
+    for path in [*written, *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]:
+        prose = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == [], path.name
+
+
 def test_every_command_in_the_examples_parses() -> None:
     for name in ("backends", "budgets", "recipes", "formats", "filters", "ledger", "hub", "report"):
         for line in re.findall(r"^\$ (?:\w+=\S+ )?selfinstruct (.*)$", page(name), re.MULTILINE):

@@ -60,6 +60,11 @@ class Seconds(click.ParamType[Any]):
         return seconds or self.fail(f"{value!r} is no time; write seconds, or 30m, 2h", param, ctx)
 
 
+def _tables(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> list[Tree] | None:
+    """The recipes that were named as entries of `[[then]]`, which `--set then.…` can add to."""
+    return [{"name": name} for name in names] or None
+
+
 # -- the flags --------------------------------------------------------------------------------------------------------
 
 PROMPTS = Flag(
@@ -70,6 +75,7 @@ THEN = Flag(
     ("then",),
     {
         "multiple": True,
+        "callback": _tables,
         "metavar": "NAME",
         "help": "A recipe that goes on with each task the one before keeps; -n counts what the last keeps. May be"
         " repeated.",

@@ -457,7 +457,7 @@ class Run:
             whole: dict[str, Any] = {"file_type": "parquet", "validation": None, "shard_rows": None}
             [written] = self.export(format, to=scratch, **whole)
             if not written.rows:
-                raise RunError(f"{self.folder}: nothing that is kept fits into {format}; take messages, or jsonl")
+                raise RunError(f"{self.folder}: nothing that is kept fits into {format}; take messages")
             return datasets.Dataset(parquet.read_table(written.path))
 
     def verify(self) -> Verified:

@@ -104,3 +104,13 @@ def test_seeds_may_be_named_without_a_flag(here: Path, selfinstruct: Say, monkey
     flags = ("--script", answers(here), "--run", "first", "-n", "2", "--quiet")
     assert selfinstruct("generate", seeds(here), *flags) == (0, EXPORTS, "")
     assert f'seeds = "{seeds(here)}"' in (here / "outputs/first/config.toml").read_text()
+
+
+def test_settings_of_further_recipes(here: Path, selfinstruct: Say) -> None:
+    """`--set then.…` adds to a recipe that `--then` names, by its place or, where there is one, without."""
+    flags = ("--script", answers(here), "--seeds", seeds(here), "-n", "2", "--dry-run", "--then", "evol-instruct")
+    assert selfinstruct("generate", *flags, "--set", "then.rounds=2").code == 0
+    twice = (*flags, "--then", "evol-instruct")
+    assert selfinstruct("generate", *twice, "--set", "then.1.rounds=2").code == 0
+    refused = selfinstruct("generate", *twice, "--set", "then.1.rounds=0").err
+    assert refused.startswith("selfinstruct: recipe evol-instruct: `rounds` = 0")

@@ -491,7 +491,7 @@ def test_dataset_wants_columns(tmp_path: Path, model: Slow) -> None:
     run = opened(tmp_path)
     run.finish()
     with pytest.raises(si.ConfigError, match="its rows have no columns"):
-        run.to_dataset("self-instruct")
+        run.to_dataset("jsonl")
     with pytest.raises(si.ConfigError, match="unknown format 'csv'"):
         run.to_dataset("csv")
 
