@@ -18,7 +18,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -264,20 +264,21 @@ class Run:
 
     async def _driving(self, going: Going, seen: Watching, *, retry: bool = False) -> AsyncGenerator[Event, None]:
         going.enter()
-        stopped = False
+        stopped: Ended | None = None
         try:
-            events = self._continued(going, seen, retry=retry) if self.exists else self._begun(going, seen)
-            async with aclosing(events):
+            opened = self._continued(going, seen, retry=retry) if self.exists else self._begun(going, seen)
+            async with opened as engine, aclosing(self._run(engine)) as events:
                 async for event in events:
                     self._log(event)
                     yield event
         except Stopped:
-            stopped = True
-        if stopped:
-            self._log(ended := Ended("interrupted", going.tasks))
-            yield ended
+            stopped = Ended("interrupted", going.tasks)
+        if stopped is not None:
+            self._log(stopped)
+            yield stopped
 
-    async def _begun(self, going: Going, seen: Watching) -> AsyncGenerator[Event, None]:
+    @asynccontextmanager
+    async def _begun(self, going: Going, seen: Watching) -> AsyncIterator[Engine]:
         """The folder holds a ledger only once those whom the run asks have answered."""
         told = self._told
         log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
@@ -291,11 +292,11 @@ class Run:
                     told = self._told = read(asked, writer)
                 models = {door: backend.model for door, backend in world.models.items()}
                 ledger = stack.enter_context(begin(self.folder, told, models))
-                engine = self._made(RunState.load(ledger, told), ledger, world)
-                async for event in self._driven(going, engine, ledger, seen):
-                    yield event
+                yield self._made(going, seen, RunState.load(ledger, told), ledger, world)
 
-    async def _continued(self, going: Going, seen: Watching, *, retry: bool) -> AsyncGenerator[Event, None]:
+    @asynccontextmanager
+    async def _continued(self, going: Going, seen: Watching, *, retry: bool) -> AsyncIterator[Engine | Ended]:
+        """Its end, where nothing is left to do."""
         with locked(self.folder), Ledger.open(self.folder, write=True) as ledger:
             told = self._told = continued(ledger, self._tree)
             _refuse_filtered(ledger)
@@ -312,16 +313,12 @@ class Run:
             async with AsyncExitStack() as stack:
                 world = await self._world(stack, going, seen)
                 self._check_same(world, ledger)
-                engine = self._made(state, ledger, world, again)
-                async for event in self._driven(going, engine, ledger, seen):
-                    yield event
+                yield self._made(going, seen, state, ledger, world, again)
 
-    async def _driven(
-        self, going: Going, engine: Engine, ledger: Ledger, seen: Watching
-    ) -> AsyncGenerator[Event, None]:
-        going.engine = engine
-        if seen.started is not None:
-            seen.started(engine, ledger)
+    async def _run(self, engine: Engine | Ended) -> AsyncGenerator[Event, None]:
+        if isinstance(engine, Ended):
+            yield engine
+            return
         # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
         await asyncio.sleep(0)
         async with aclosing(engine.run()) as events:
@@ -366,10 +363,21 @@ class Run:
             why = f": {event.message}" if event.message else ""
             log.info("%s: ended, %s, with %d tasks kept%s", self.folder, event.ending, event.tasks, why)
 
-    def _made(self, state: RunState, ledger: Ledger, world: World, again: Collection[int] | None = None) -> Engine:
+    def _made(
+        self,
+        going: Going,
+        seen: Watching,
+        state: RunState,
+        ledger: Ledger,
+        world: World,
+        again: Collection[int] | None = None,
+    ) -> Engine:
         # A batch is not waited for: whoever continues the run finds it where it was.
         waited = any(not told.batch and not _is_ours(told.kind, told.urls) for told in doors_of(self.config).values())
-        return Engine(state, ledger, world, grace=GRACE if waited else 0.0, again=again)
+        going.engine = engine = Engine(state, ledger, world, grace=GRACE if waited else 0.0, again=again)
+        if seen.started is not None:
+            seen.started(engine, ledger)
+        return engine
 
     def _check_same(self, world: World, ledger: Ledger) -> None:
         begun = ledger.models()
@@ -449,7 +457,7 @@ class Run:
             whole: dict[str, Any] = {"file_type": "parquet", "validation": None, "shard_rows": None}
             [written] = self.export(format, to=scratch, **whole)
             if not written.rows:
-                raise RunError(f"{self.folder}: nothing that is kept fits into {format}; take messages, or jsonl")
+                raise RunError(f"{self.folder}: nothing that is kept fits into {format}; take messages")
             return datasets.Dataset(parquet.read_table(written.path))
 
     def verify(self) -> Verified:
