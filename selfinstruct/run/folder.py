@@ -16,6 +16,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.run.told import Told, prompts_of, resolve, source
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.store.readings import kept
+from selfinstruct.text.files import whole
 
 
 def begin(folder: Path, told: Told, models: Mapping[str, str]) -> Ledger:
@@ -43,7 +44,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
     head = "# The resolved configuration of this run. `selfinstruct generate --config` takes it for another one.\n"
     try:
-        (folder / "config.toml").write_text(head + tomli_w.dumps(dump(config)), encoding="utf-8")
+        whole(folder / "config.toml", head + tomli_w.dumps(dump(config)))
     except OSError as error:
         raise RunError(f"{folder / 'config.toml'}: {error.strerror}") from None
 

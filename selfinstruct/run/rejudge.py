@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, resolve
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
 from selfinstruct.store.readings import summary
+from selfinstruct.text.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -48,29 +47,18 @@ def rejudge(folder: Path, copy: Path, filters: Mapping[str, Any]) -> Rejudged:
     """
     if copy.exists():
         raise RunError(f"{copy}: exists already; name another with --into")
-    unborn = copy.with_name(f".{copy.name}.new")
     with Ledger.open(folder) as ledger:
         told = other_settings(ledger, filters)
         before = _tally(ledger)
-        with _made(unborn):
-            ledger.copy_to(unborn)
-            log.info("%s: copied; judging its drafts again", folder)
-            after, written = _judged_again(unborn, told, source=folder)
-            unborn.rename(copy)
+        try:
+            with replacing(copy) as [unborn]:
+                unborn.mkdir()
+                ledger.copy_to(unborn)
+                log.info("%s: copied; judging its drafts again", folder)
+                after, written = _judged_again(unborn, told, source=folder)
+        except OSError as error:
+            raise RunError(f"{copy.parent}: cannot be written: {error.strerror}; name another with --into") from None
     return Rejudged(before, after, [one._replace(path=copy / one.path.relative_to(unborn)) for one in written])
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """A new folder; nothing of it stays if it is not finished, nor of one that was not finished before."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(parents=True)
-        yield
-    except OSError as error:
-        raise RunError(f"{folder.parent}: cannot be written: {error.strerror}; name another with --into") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _judged_again(copy: Path, told: Told, *, source: Path) -> tuple[Tally, list[Written]]:
