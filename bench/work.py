@@ -23,7 +23,7 @@ from selfinstruct.records import Request
 from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Answered, Event
 from selfinstruct.run.folder import begin
-from selfinstruct.run.session import seldom_collected
+from selfinstruct.cli.session import seldom_collected
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, read
 from selfinstruct.store.ledger import Ledger

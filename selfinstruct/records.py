@@ -77,7 +77,7 @@ class Call(Record):
     id: str = ""
     """Its name within a conversation, by which the tool's turn refers to it; "" where it needs none."""
     tool: str
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     raw: str = ""
     """What was written instead of arguments, where it is no JSON object that can be kept; `arguments` is then empty."""
 
@@ -87,7 +87,7 @@ class Tool(Record):
 
     name: str
     description: str = ""
-    parameters: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Turn(Record):
@@ -171,7 +171,7 @@ class Sampling(Record):
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     """Alternatives to tell for each token of the answer, beside its own log-probability; None asks for none."""
-    extra: dict[str, JsonValue] = {}
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of the request body that the server understands, such as `top_k` or `min_p`."""
 
 
@@ -198,7 +198,7 @@ class TokenLogprob(Record):
 
     token: str
     logprob: float
-    top: dict[str, float] = {}
+    top: dict[str, float] = Field(default_factory=dict)
     """The likeliest tokens at its place, with their log-probabilities."""
 
 
@@ -250,7 +250,7 @@ class Program(Record):
 
     command: tuple[str, ...]
     """Program and arguments, run in a new folder that holds `files`."""
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
     """Text of each file by its path in that folder."""
     stdin: str = ""
     seconds: float = 10.0
@@ -268,7 +268,7 @@ class Execution(Record):
     """`exit N`, `signal N`, `timeout` or `memory`."""
     stdout: str = ""
     stderr: str = ""
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
     """Those of the wanted files that there are."""
     cut: tuple[str, ...] = ()
     """What is stored in part: `stdout`, `stderr`, or the path of a file."""
@@ -358,7 +358,7 @@ class Draft(Record):
     instances: tuple[Instance, ...] = ()
     flaw: Reason | None = None
     """What parsing found wrong; such a draft is dropped for it, with the answer's text in `meta`."""
-    meta: dict[str, JsonValue] = {}
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
     """What else the recipe knows."""
     system: str = ""
     """The system prompt of the data, not of the prompt that made it."""
@@ -366,7 +366,7 @@ class Draft(Record):
     """Tools that are offered in the data."""
     family: str = ""
     """What it must not be parted from in a split, such as the source that it goes back to; "" stands for its own id."""
-    facets: dict[str, str] = {}
+    facets: dict[str, str] = Field(default_factory=dict)
     """Few short values worth counting and choosing by."""
 
 
@@ -383,7 +383,7 @@ class Verdict(Record):
     filter: str
     keep: bool
     reason: str = Reason.PASSED
-    detail: dict[str, JsonValue] = {}
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
     """What a person needs to understand it: for a near-duplicate `{"of": id, "score": 0.83}`."""
     instance_drops: tuple[InstanceDrop, ...] = ()
     """The instances that do not stay in a draft that does."""
@@ -397,13 +397,13 @@ class Sample(Record):
     stage: str
     instruction: str
     instances: tuple[Instance, ...] = ()
-    meta: dict[str, JsonValue] = {}
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
     parent: str | None = None
     """The id of the draft that its job followed from."""
     system: str = ""
     tools: tuple[Tool, ...] = ()
     family: str = ""
-    facets: dict[str, str] = {}
+    facets: dict[str, str] = Field(default_factory=dict)
 
 
 def question(sample: Sample, instance: Instance) -> str:

@@ -113,6 +113,8 @@ class Chain:
         self.first, self.last = self.links[0], self.links[-1]
         self.stages: tuple[Stage, ...] = tuple(stage for link in self.links for stage in link.stages)
         """All stages in order, by their names in the run."""
+        self.task_stage = self.last.last
+        """The stage whose kept drafts are the tasks that `-n` counts."""
         self._by_stage = {stage.name: link for link in self.links for stage in link.stages}
         for link in self.links[1:]:
             if link.recipe.samples():
@@ -129,11 +131,6 @@ class Chain:
             ConfigError: no such recipe, options that it does not take, or a chain that cannot be.
         """
         return cls([Link(recipes.open(told), prefix) for told, prefix in _prefixed(config)])
-
-    @property
-    def task_stage(self) -> str:
-        """The stage whose kept drafts are the tasks that `-n` counts."""
-        return self.last.last
 
     @property
     def lines(self) -> list[tuple[str, ...]]:

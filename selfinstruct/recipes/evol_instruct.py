@@ -303,7 +303,9 @@ class EvolInstruct(Recipe[Options]):
         payload: Evolution = job.payload
         [outcome] = outcomes
         if outcome.sample is not None and job.stage == "evolve":
-            yield Plan("answer", payload.model_copy(update={"evolved": outcome.sample.instruction}), outcome.id)
+            evolved = payload.model_copy(update={"evolved": outcome.sample.instruction})
+            # The judge is shown what it was made from.
+            yield Plan("answer", evolved, outcome.id, shown=(payload.member,))
             return
         if outcome.sample is not None:
             child = {"member": outcome.id, "depth": payload.depth + 1, "task": payload.evolved}

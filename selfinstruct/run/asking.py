@@ -31,7 +31,7 @@ from selfinstruct.records import (
 )
 from selfinstruct.store.keys import Kind, answer_key, canonical
 from selfinstruct.text import thoughts
-from selfinstruct.text.words import storable
+from selfinstruct.text.words import encodable, storable
 
 LEAST_TOKENS = 64
 """Below this length of an answer, shortening it further is no cure for a prompt that is too long."""
@@ -189,9 +189,10 @@ def as_stored(answer: Answer) -> Answer:
 
 def _storable(answer: Completion) -> Completion:
     """Calls and log-probabilities are stored as JSON, whose escapes carry what UTF-8 cannot."""
-    said = {name: getattr(answer, name) for name in ("text", "finish_reason", "model", "reasoning")}
-    changed: dict[str, Any] = {name: stored for name, text in said.items() if (stored := storable(text)) != text}
-    return answer.model_copy(update=changed) if changed else answer
+    if all(map(encodable, (answer.text, answer.reasoning, answer.finish_reason, answer.model))):
+        return answer
+    said = ("text", "reasoning", "finish_reason", "model")
+    return answer.model_copy(update={name: storable(getattr(answer, name)) for name in said})
 
 
 def _told_apart(answer: Completion) -> Completion:

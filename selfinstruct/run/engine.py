@@ -42,17 +42,12 @@ from selfinstruct.run.asking import Asked, Asking, Put, as_stored
 from selfinstruct.run.budget import Purse, Reached
 from selfinstruct.run.doors import BACKLOG, Door, ModelDoor, OtherDoor, in_doubt, room_for, sandbox_door, tools_door
 from selfinstruct.run.events import Answered, Ended, Ending, Event, Failed, Faulted, Planned, Settled
+from selfinstruct.run.lateness import Lateness
 from selfinstruct.run.state import RunState
 from selfinstruct.run.wording import reached
 from selfinstruct.store.ledger import Ledger
 from selfinstruct.tools.base import Sandbox, Toolbox
 
-LATE = 3.0
-"""How many times as long as others of its stage a job may take before it is late, and not counted on any more."""
-LATE_AT_LEAST = 0.5
-"""Seconds before which no job is late: that much any may be held up."""
-LOOK_EVERY = 0.25
-"""Seconds between two looks at what is late, where it matters."""
 NOBODY = ""
 """The door of jobs that ask nobody."""
 
@@ -108,7 +103,16 @@ class Engine:
         self.purse = self._purse(world.models)
         self.doors = self._opened(world)
         """Whom the jobs ask, by name."""
-        self._asked = {door.name: door.asked for door in self.doors.values() if isinstance(door, ModelDoor)}
+        self._models = [door for door in self.doors.values() if isinstance(door, ModelDoor)]
+        self._asked = {door.name: door.asked for door in self._models}
+        self._counts_lateness = not (
+            state.config.ordered or any(told.batch for told in doors_of(state.config).values())
+        )
+        """Not where the timing may change nothing, nor where answers come by the file."""
+        self._first = self._first_doors()
+        self._stages = {stage.name: stage for stage in state.chain.stages}
+        self._asked_in: dict[tuple[str, ...], list[Door]] = {}
+        """By a job's stage and models, whom it asks: looked up at every event."""
         self._window = state.config.window if state.config.ordered else None
         self._grace = grace
         self.retry_only = again is not None
@@ -126,14 +130,7 @@ class Engine:
         self._made: dict[int, set[str]] = {}
         """By job, the keys of calls that must not be repeated and that an earlier session made, or may have made."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._started: dict[int, tuple[str, float]] = {}
-        """Stage of each job in flight, and when it was started."""
-        self._took: dict[str, float] = {}
-        """Seconds that a job of each stage took, on average, lately."""
-        self._late_jobs: Counter[str] = Counter()
-        """Stages of those that are late."""
-        self._look_again: asyncio.TimerHandle | None = None
-        """Timer of the next look at what is late; until it fires `_late_jobs` holds."""
+        self._lateness = Lateness(partial(self._events.put_nowait, Looked()))
         self._begun: Counter[str] = Counter()
         """Stages of the jobs started and not yet settled."""
         self._open: Counter[str] = Counter()
@@ -197,11 +194,8 @@ class Engine:
     @property
     def held_back(self) -> str:
         """What else holds requests back, for a person (`Fleet.told`)."""
-        told = (door.fleet.told for door in self._models())
+        told = (door.fleet.told for door in self._models)
         return ", ".join(dict.fromkeys(filter(None, told)))
-
-    def _models(self) -> Iterator[ModelDoor]:
-        return (door for door in self.doors.values() if isinstance(door, ModelDoor))
 
     def stop(self) -> None:
         """Start nothing more; what is in flight is given its grace, from now at most. A second call ends it."""
@@ -230,7 +224,7 @@ class Engine:
             if not self.retry_only or stored.job.number in self._again:
                 self._inherited.add(stored.job.number)
                 self._enqueue(stored.job)
-        fleets = [door.fleet for door in self._models()]
+        fleets = [door.fleet for door in self._models]
         watches = [asyncio.create_task(fleet.watch_queues()) for fleet in fleets if fleet.tells_queues]
         end: tuple[str, str] | None = None
         self.purse.open()
@@ -279,15 +273,18 @@ class Engine:
             return "complete"
         if self._stopping is not None:
             return self._stopping
-        if self._failures >= self.state.config.patience or self._given_up:
+        patience = self.state.config.patience
+        if self._failures >= patience or self._given_up:
             return "failing"
-        barren = self.state.barren >= self.state.config.patience and not self.retry_only
-        return "barren" if barren else None
+        return "barren" if self.state.barren >= patience and not self.retry_only else None
 
     @property
     def _given_up(self) -> str:
         """Why somebody is asked no more; "" while all are."""
-        return next((door.given_up for door in self.doors.values() if door.given_up), "")
+        for door in self._models:
+            if told := door.given_up:
+                return told
+        return ""
 
     def _wanted(self, job: int) -> bool:
         """Whether anything may still be asked for the job of this number."""
@@ -328,10 +325,10 @@ class Engine:
 
     def _has_room(self) -> bool:
         """Whether one that a new job may ask first has room that nobody waits for, and nobody has too long a queue."""
-        queues = ((self.doors[name], waiting) for name, waiting in self._waiting.items())
-        if any(len(waiting) > BACKLOG * door.width for door, waiting in queues):
-            return False
-        return any(door.has_room and not self._waiting[door.name] for door in self._first_doors())
+        for name, waiting in self._waiting.items():
+            if waiting and len(waiting) > BACKLOG * self.doors[name].width:
+                return False
+        return any(door.has_room and not self._waiting[door.name] for door in self._first)
 
     def _first_doors(self) -> list[Door]:
         """Those that a job from the pool may ask first: all models of a role that has several."""
@@ -354,7 +351,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         self._hold(job.number, self._asks(job)[0])
-        self._started[job.number] = job.stage, time.monotonic()
+        self._lateness.starts(job)
         self._begun[job.stage] += 1
         self._tasks[job.number] = asyncio.create_task(self._perform(job), name=f"job {job.number}")
 
@@ -370,40 +367,20 @@ class Engine:
 
     def _asks(self, job: Job) -> list[Door]:
         """Whom a job asks, the first one first."""
-        stage = next(stage for stage in self.state.chain.stages if stage.name == job.stage)
-        names = (door if door in OTHER_DOORS else door_of(self.state.config, door, job.models) for door in stage.doors)
-        return [self.doors[name] for name in names] or [self.doors[NOBODY]]
+        told = job.stage, *job.models.values()
+        if told not in self._asked_in:
+            config, asked = self.state.config, self._stages[job.stage].doors
+            names = (door if door in OTHER_DOORS else door_of(config, door, job.models) for door in asked)
+            self._asked_in[told] = [self.doors[name] for name in names] or [self.doors[NOBODY]]
+        return self._asked_in[told]
 
     def _suffices(self, jobs: Counter[str]) -> bool:
         """Whether these jobs may be expected to bring all that is missing, those that are late left out."""
         missing = self._missing()
         enough = self._expected(jobs) >= missing
         if enough and self._counts_lateness:
-            enough = self._expected(jobs - self._late()) >= missing
+            enough = self._expected(jobs - self._lateness.late()) >= missing
         return enough
-
-    @property
-    def _counts_lateness(self) -> bool:
-        """Not where the timing may change nothing, nor where answers come by the file."""
-        return self._window is None and not any(told.batch for told in doors_of(self.state.config).values())
-
-    def _late(self) -> Counter[str]:
-        """Stages of the jobs that are late, as of the last look; while it matters there is another one soon."""
-        if self._look_again is None:
-            now, loop = time.monotonic(), asyncio.get_running_loop()
-            self._late_jobs = Counter(
-                stage for stage, started in self._started.values() if now > started + self._due(stage)
-            )
-            self._look_again = loop.call_later(LOOK_EVERY, self._look)
-        return self._late_jobs
-
-    def _look(self) -> None:
-        self._look_again = None
-        self._events.put_nowait(Looked())
-
-    def _due(self, stage: str) -> float:
-        """Seconds after which a job is late."""
-        return max(LATE_AT_LEAST, LATE * self._took.get(stage, math.inf))
 
     def _expected(self, jobs: Counter[str]) -> float:
         return self.state.taper.expected(jobs)
@@ -494,7 +471,7 @@ class Engine:
             return
         self._tasks.pop(event.job.number, None)
         self._give_up_place(event.job.number)
-        self._time(event.job)
+        self._lateness.comes_back(event.job)
         if isinstance(event.error, EndpointError) and self._stopping is not None:
             return
         if event.error is not None and not isinstance(event.error, Fault):
@@ -506,12 +483,6 @@ class Engine:
             yield from self._plan_and_start()
         # A slot is free, even if with `ordered` it was not this one's turn.
         self._start()
-
-    def _time(self, job: Job) -> None:
-        """Note how long a job took that has come back."""
-        stage, started = self._started.pop(job.number)
-        seconds = time.monotonic() - started
-        self._took[stage] = self._took.get(stage, seconds) + 0.1 * (seconds - self._took.get(stage, seconds))
 
     def _settleable(self, arrived: Arrived) -> Iterator[Arrived]:
         """Those whose turn it is. Once a run has ended by itself, what arrives is no part of how it ended: its answers
@@ -563,8 +534,7 @@ class Engine:
         self._until = min(self._until, time.monotonic() + seconds)
 
     async def _cancel(self, watches: Collection[asyncio.Task[None]]) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
+        self._lateness.close()
         tasks = [*self._tasks.values(), *watches]
         for task in tasks:
             task.cancel()

@@ -33,6 +33,8 @@ class RunState:
         self.told = told
         self.config = told.config
         self.chain = told.chain
+        self.task_stage = self.chain.task_stage
+        """The stage whose kept drafts are the tasks."""
         first = self.chain.first
         self.pool = Pool(told.seeds, first.pooled, shows_kept=first.recipe.shows_kept)
         self.target = target
@@ -67,11 +69,6 @@ class RunState:
         state.jobs = ledger.last_job()
         state._count(ledger)
         return state
-
-    @property
-    def task_stage(self) -> str:
-        """The stage whose kept drafts are the tasks."""
-        return self.chain.task_stage
 
     @property
     def complete(self) -> bool:

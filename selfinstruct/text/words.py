@@ -32,6 +32,8 @@ _UNSPACED = (
 
 def encodable(text: str) -> bool:
     """Whether text can be written as UTF-8: JSON's escapes can spell half a surrogate pair, which no encoding has."""
+    if text.isascii():  # known without looking
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

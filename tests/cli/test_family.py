@@ -156,7 +156,8 @@ def test_a_tree_in_json_is_nested(evolution: Said, selfinstruct: Say) -> None:
     }  # fmt: skip
     second, third = answer.pop("children")
     assert answer == {
-        "job": 2, "stage": "answer", "state": "kept", "id": "2.1", "facets": facets, "instruction": BORDERS,
+        "job": 2, "stage": "answer", "state": "kept", "id": "2.1", "shown": ["s0"], "facets": facets,
+        "instruction": BORDERS,
         "outputs": ["The Rhine, the Oder and the Danube."], "filter": "elimination", "reason": "passed", "detail": {},
     }  # fmt: skip
     assert (second["reason"], second["detail"], second["children"]) == (
@@ -168,7 +169,14 @@ def test_a_tree_in_json_is_nested(evolution: Said, selfinstruct: Say) -> None:
     assert (refused["reason"], refused["facets"]["judgement"], refused["children"]) == ("refusal", "unclear", [])
     [failed] = json.loads(selfinstruct("show", "evolved", "s2", "--tree", "--json").out)["children"]
     assert failed["children"] == [
-        {"job": 12, "stage": "answer", "state": "failed", "error": "refused: no more today", "children": []}
+        {
+            "job": 12,
+            "stage": "answer",
+            "state": "failed",
+            "shown": ["s2"],
+            "error": "refused: no more today",
+            "children": [],
+        },
     ]
 
 

@@ -74,7 +74,7 @@ def completion_of(payload: Mapping[str, Any], server: Server) -> Completion:
         reasoning=reasoning,
         reasoning_from=reasoning_from,
         calls=calls,
-        logprobs=tuple(_logprobs(object_of(choice.get("logprobs")))),
+        logprobs=tuple(_logprobs(told)) if (told := object_of(choice.get("logprobs"))) else (),
     )
 
 
