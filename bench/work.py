@@ -18,12 +18,12 @@ import aiohttp
 
 from selfinstruct.backends import Backend, open_backend
 from selfinstruct.backends.openai.wire import body_of
+from selfinstruct.cli.session import seldom_collected
 from selfinstruct.inputs.config import RunConfig, Tree, build
 from selfinstruct.records import Request
 from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Answered, Event
 from selfinstruct.run.folder import begin
-from selfinstruct.cli.session import seldom_collected
 from selfinstruct.run.state import RunState
 from selfinstruct.run.told import Told, read
 from selfinstruct.store.ledger import Ledger
