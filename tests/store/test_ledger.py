@@ -474,6 +474,13 @@ def test_what_is_in_flight_when_a_session_begins_was_spent_by_the_last_one(ledge
     assert ledger.meter()["writer"][:2] == (Usage(3, 300, 0, 90), Usage())
 
 
+def test_a_role_met_for_the_first_time_is_metered(ledger: Ledger) -> None:
+    """What is spent on a role that nothing was ever counted for is counted, at the answer and after a fault."""
+    ledger.charge([Count("student", Usage(1, 10, 0, 5), 0.5, Usage(2, 20, 0, 9))])
+    ledger.charge([Count("student", Usage(2, 7, 0, 1), 0.5, Usage())])
+    assert ledger.meter()["student"].usage == Usage(3, 17, 0, 6)
+
+
 def test_a_step_that_another_process_takes_first_is_not_taken_twice(tmp_path: Path) -> None:
     class Late(sqlite3.Connection):
         """Begins its first transaction when another process has just ended one."""

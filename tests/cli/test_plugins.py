@@ -1,0 +1,62 @@
+"""A package of others that is broken: what names it says so in a line, and all else works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Say
+
+POINTS = """[selfinstruct.recipes]
+theirs = their_broken_package:Theirs
+[selfinstruct.filters]
+theirs = their_broken_package:open
+[selfinstruct.exports]
+theirs = their_broken_package
+[selfinstruct.backends]
+theirs = their_broken_package:open
+"""
+GONE = "the package their-broken-package cannot be imported (RuntimeError: no GPU here second line)"
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package on the path that adds one thing of each kind, and raises when it is imported."""
+    told = tmp_path / "site" / "their_broken_package-1.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: their-broken-package\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text(POINTS)
+    (told.parent / "their_broken_package.py").write_text('raise RuntimeError("no GPU here\\nsecond line")\n')
+    monkeypatch.syspath_prepend(str(told.parent))
+
+
+@pytest.mark.usefixtures("broken", "here")
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("generate", "--recipe", "theirs", "-n", "2"),
+        ("generate", "--backend", "theirs", "-n", "2"),
+        ("generate", "--set", "filters.theirs.limit=1", "-n", "2"),
+        ("generate", "--then", "theirs", "-n", "2"),
+        ("recipes", "theirs"),
+    ],
+    ids=" ".join,
+)
+def test_a_broken_package_is_named(selfinstruct: Say, given: tuple[str, ...]) -> None:
+    """Whatever names something of a package that cannot be imported says which, in one line, and begins nothing."""
+    said = selfinstruct(*given)
+    assert said.code == 2, said.err
+    assert GONE in said.err.replace("\n", " ")
+    assert not Path("outputs").exists() or not list(Path("outputs").iterdir())
+
+
+@pytest.mark.usefixtures("broken", "here")
+@pytest.mark.parametrize(
+    "given", [("--help",), ("generate", "--help"), ("export", "--help"), ("recipes",)], ids=" ".join
+)
+def test_the_rest_works_beside_it(selfinstruct: Say, given: tuple[str, ...]) -> None:
+    """Help and the list of recipes need nothing of a package that is broken."""
+    said = selfinstruct(*given)
+    assert said.code == 0, said.err
+    assert "evol-instruct" in said.out or given != ("recipes",)
