@@ -71,9 +71,9 @@ def open(settings: Settings) -> Instances:
 
 def _invalid(instance: Instance) -> Reason | None:
     """Why one instance is unusable by itself, in the published order."""
-    if instance.input == instance.output:
-        return Reason.OUTPUT_IS_INPUT if instance.output else Reason.EMPTY_OUTPUT
-    if not instance.output:
+    if instance.input == instance.output != "":
+        return Reason.OUTPUT_IS_INPUT
+    if not instance.output and not instance.complete:
         return Reason.EMPTY_OUTPUT
     return Reason.ENDS_WITH_COLON if instance.input.endswith(":") or instance.output.endswith(":") else None
 

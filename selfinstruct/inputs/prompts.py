@@ -153,13 +153,19 @@ def plain_front(name: str) -> type[FrontMatter]:
 
 
 def read_texts(
-    recipe: str, names: Iterable[str], dialect: Dialect, folder: Path | None = None, fronts: Fronts = plain_front
+    recipe: str,
+    names: Iterable[str],
+    dialect: Dialect,
+    folder: Path | None = None,
+    fronts: Fronts = plain_front,
+    home: Path | None = None,
 ) -> dict[str, str]:
     """The text of each prompt file of a recipe, by name: what a run keeps in its ledger.
 
     Args:
         fronts: what their front matter may say.
         folder: a folder of the person's, searched before the shipped prompts.
+        home: the folder of the recipe's module, searched after them.
 
     Raises:
         PromptError: a file cannot be read, or uses a variable that the recipe does not give.
@@ -171,20 +177,21 @@ def read_texts(
     texts = {}
     for name in names:
         relative = f"prompts/{recipe}/{name}.{dialect}.md"
-        _check_known(recipe, name, dialect, folder)
-        path = find(relative, folder)
+        _check_known(recipe, name, dialect, folder, home)
+        path = find(relative, folder, home)
         try:
             texts[name] = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"{path}: cannot be read: {error}") from None
-        _check_given(Prompt(texts[name], where=str(path), front=fronts(name)), shipped(relative), fronts(name))
+        ours = shipped(relative, home)
+        _check_given(Prompt(texts[name], where=str(path), front=fronts(name)), ours, fronts(name))
     return texts
 
 
-def _check_known(recipe: str, name: str, dialect: Dialect, folder: Path | None) -> None:
+def _check_known(recipe: str, name: str, dialect: Dialect, folder: Path | None, home: Path | None) -> None:
     """Raise ConfigError for a prompt of a kind, such as `operators/deepen`, that there is not."""
     kind, slash, leaf = name.rpartition("/")
-    if slash and leaf not in (known := resources.names(f"prompts/{recipe}/{kind}/*.{dialect}.md", folder)):
+    if slash and leaf not in (known := resources.names(f"prompts/{recipe}/{kind}/*.{dialect}.md", folder, home)):
         raise unknown_name(kind.removesuffix("s"), leaf, known)
 
 

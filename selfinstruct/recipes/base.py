@@ -10,8 +10,10 @@ docs/adding-a-recipe.md shows three, which a test runs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -172,6 +174,12 @@ class Recipe(Generic[Opts]):
     def samples(cls) -> bool:
         """Whether it samples from the pool, over and over; otherwise it goes through its sources."""
         return cls.start is Recipe.start
+
+    @property
+    def home(self) -> Path | None:
+        """The folder of its module: `prompts/NAME/` in it holds the prompts of a recipe that another package ships."""
+        file = getattr(sys.modules.get(type(self).__module__), "__file__", None)
+        return Path(file).parent if file else None
 
     @property
     def shows_kept(self) -> bool:

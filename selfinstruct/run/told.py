@@ -135,7 +135,7 @@ def prompts_of(config: RunConfig, chain: Chain, folder: Path | None) -> dict[str
     for name, (recipe, own, role) in chain.prompts.items():
         dialect = models_of(config, role)[0].dialect
         assert dialect is not None
-        texts[name] = read_texts(recipe.name, [own], dialect, folder, recipe.front)[own]
+        texts[name] = read_texts(recipe.name, [own], dialect, folder, recipe.front, recipe.home)[own]
     return texts
 
 

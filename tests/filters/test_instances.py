@@ -113,3 +113,11 @@ def test_instances_with_calls_are_compared() -> None:
 
     draft = Draft(stage="instances", instruction="Do it.", instances=(called("Graz"), called("Bonn"), called("Graz")))
     assert dropped(open_filter("instances", {}).judge(draft)) == {2: "repeated_instance"}
+
+
+def test_a_case_may_end_in_a_call() -> None:
+    """What an assistant called is trained on like what it says: a case without an output is usable if it calls."""
+    call = Call(tool="weather", arguments={"city": "Graz"})
+    calls = Instance(input="Rain?", turns=(Turn(role="assistant", content="", calls=(call,)),))
+    draft = Draft(stage="instances", instruction="Do it.", instances=(calls, Instance(input="Sun?")))
+    assert dropped(open_filter("instances", {}).judge(draft)) == {1: "empty_output"}

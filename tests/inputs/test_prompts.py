@@ -8,6 +8,7 @@ The golden renderings under tests/golden/prompts/ are written anew, to be read i
 from __future__ import annotations
 
 import os
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -213,8 +214,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
     assert prompt.render(**VALUES) == (Turn(role="user", content="['Name a river.', 'Count the words.'] 3 20 False"),)
 
 
-# -- where they are found
-# --------------------------------------------------------------------------------------------------
+# -- where they are found ----------------------------------------------------------------------------------------------
 
 
 def test_a_folder_of_ones_own_replaces_single_prompts(tmp_path: Path) -> None:
@@ -256,3 +256,17 @@ def test_a_variable_that_the_recipe_does_not_give_is_named_before_anything_is_as
     (tmp_path / "alpaca" / "tasks.chat.md").write_text(f"{front}=== user\n{{{{ topic }}}} {{{{ demonstrations }}}}\n")
     with pytest.raises(PromptError, match=r"tasks\.chat\.md: uses topic, which the recipe does not give; it gives dem"):
         read_texts("alpaca", ["tasks"], "chat", tmp_path)
+
+
+def test_a_recipe_of_others_ships_prompts(tmp_path: Path) -> None:
+    """Prompts beside a recipe's module are found after all others, and say what a person's may use."""
+    theirs = tmp_path / "home" / "prompts" / "theirs" / "only.chat.md"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(prompt_file("Here."), encoding="utf-8")
+    read = partial(read_texts, "theirs", ["only"], "chat", home=tmp_path / "home")
+    assert read() == {"only": prompt_file("Here.")}
+    mine = tmp_path / "mine" / "theirs" / "only.chat.md"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(prompt_file("{{ other }}", "other"), encoding="utf-8")
+    with pytest.raises(PromptError, match="uses other, which the recipe does not give"):
+        read(folder=tmp_path / "mine")

@@ -272,7 +272,7 @@ def _prompt(name: str, text: str, file: PromptFile, config: RunConfig) -> Tree:
     """A prompt with its text where that ships with us: of a person's own only what it is for."""
     front = compile_texts({file.name: text}, file.recipe.front)[file.name].front
     dialect = models_of(config, file.role)[0].dialect
-    ours = shipped(f"prompts/{file.recipe.name}/{file.name}.{dialect}.md")
+    ours = shipped(f"prompts/{file.recipe.name}/{file.name}.{dialect}.md", file.recipe.home)
     as_shipped = ours is not None and ours.read_text(encoding="utf-8") == text
     return {
         "name": name,
