@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -43,6 +44,7 @@ from selfinstruct.records import (
 )
 from selfinstruct.store.keys import Kind, canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
+from selfinstruct.store.texts import folded, unfolded
 from selfinstruct.text.files import replacing
 from selfinstruct.text.words import storable
 
@@ -272,7 +274,8 @@ class Ledger:
         if counts is None:
             counts = [Count(role, Usage(1, row.prompt_tokens, row.cached_tokens, row.completion_tokens))]
         with self._transaction():
-            self._db.execute(_ANSWERED, (*row, key, job, nth, question, seconds, time.time(), role))
+            stored = folded(self._db, question)
+            self._db.execute(_ANSWERED, (*row, key, job, nth, stored, seconds, time.time(), role))
             self._count(counts)
 
     def intend(self, key: str, job: int) -> None:
@@ -510,7 +513,8 @@ class Ledger:
         """The answers of one job, in order of arrival."""
         query = f"SELECT id, key, job, question, seconds, {_ANSWER} FROM answers WHERE job = ? ORDER BY id"
         rows = self._rows(query, job)
-        return [StoredAnswer(i, key, n, json.loads(q), _answer(a), s) for i, key, n, q, s, *a in rows]
+        whole = partial(unfolded, self._db)
+        return [StoredAnswer(i, key, n, json.loads(whole(q)), _answer(a), s) for i, key, n, q, s, *a in rows]
 
     def intended(self, job: int) -> set[str]:
         """The keys of the calls of a job that must not be repeated and were made, or may have been."""
@@ -671,7 +675,8 @@ class Ledger:
     def asked(self) -> Iterator[tuple[int, str, int, int, str, Kind]]:
         """Of each answer its id, its key, its job, how often that had asked this before, the canonical text of its
         question, and its kind."""
-        return self._rows("SELECT id, key, job, nth, question, kind FROM answers")
+        rows = self._rows("SELECT id, key, job, nth, question, kind FROM answers")
+        return ((*before, unfolded(self._db, question), kind) for *before, question, kind in rows)
 
     def count(self, table: Table) -> int:
         """How many rows a table has."""

@@ -84,6 +84,7 @@ CREATE TABLE answers (
     nth INTEGER NOT NULL,
     -- `completion` of a model, `execution` of a program, `result` of a tool.
     kind TEXT NOT NULL,
+    -- JSON: what was asked; where a message holds a number, its content is the row of `texts` with that number.
     question TEXT NOT NULL,
     -- What a model said, a program wrote to stdout, a tool returned.
     text TEXT NOT NULL,
@@ -104,6 +105,13 @@ CREATE TABLE answers (
 );
 
 CREATE INDEX answers_job ON answers (job);
+
+CREATE TABLE texts (
+    -- Long texts that questions share: rules, passages, what was said so far. digest: BLAKE2b, 16 bytes.
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    text TEXT NOT NULL
+);
 
 CREATE TABLE intents (
     -- Calls that must not be repeated, noted before they are made: one without an answer may have been made.

@@ -112,7 +112,7 @@ class Accounts:
         self.received = Counter(canonical(request.body) for server in servers for request in server.requests)
         """By the servers, by what was asked."""
         with Ledger.open(run) as ledger:
-            requests = dict(ledger.query("SELECT key, question FROM answers"))
+            requests = {key: question for _, key, _, _, question, _ in ledger.asked()}
             faults = ledger.query("SELECT key, count(*), sum(kind <> 'rate_limited') FROM faults GROUP BY key")
         self.failed = {key: attempts for key, _, attempts in faults}
         """By the ledger, by key: attempts that brought no answer; to be told to wait is none."""
