@@ -97,7 +97,7 @@ def _estimate(told: Told, asked: Asked) -> str:
     tokens_in = jobs[first.name] * prompt + later * _tokens_of_others(told)
     tokens_out = jobs[first.name] * asked.room * ANSWER_SHARE + later * LATER_ANSWER
     writer = models_of(config, WRITER)[0]
-    recipes = ", then ".join(link.recipe.name for link in told.chain.links)
+    recipes = ", then ".join(config.recipes)
     by = f"{recipes} ({writer.kind}, {writer.dialect} dialect)"
     wanted = f"{config.n:,} tasks" if config.n else f"all tasks that {len(told.seeds):,} seeds make"
     usage = Usage(round(jobs[first.name] * first.asks + later), int(tokens_in), 0, int(tokens_out))

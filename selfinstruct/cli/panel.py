@@ -328,7 +328,7 @@ class Panel(Quiet):
     def _render(self) -> RenderableType:
         notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
         body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
-        title = f"[bold]selfinstruct[/] {self._config.recipe.name} · {self._folder}"
+        title = f"[bold]selfinstruct[/] {', then '.join(self._config.recipes)} · {self._folder}"
         return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._console.width))
 
     def _bar(self) -> RenderableType:

@@ -63,7 +63,7 @@ def _brief_or_fault(folder: Path) -> dict[str, Any]:
 def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     config, chain = stored(ledger)
     tasks, models = kept(ledger, chain.task_stage), ledger.models()
-    return {"run": str(folder), "recipe": config.recipe.name, "then": [link.recipe.name for link in chain.links[1:]],
+    return {"run": str(folder), "recipe": config.recipe.name, "then": list(config.recipes[1:]),
             "model": models.get("writer", ""), "models": models, "kept": tasks, "target": ledger.target(),
             "state": _state(ledger, tasks)}  # fmt: skip
 

@@ -287,6 +287,11 @@ class RunConfig(Section):
             _check_role(name, models)
         return self
 
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The names of the run's recipes, in order."""
+        return tuple(recipe.name for recipe in (self.recipe, *self.then))
+
 
 def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
     """Refuse a role that can draw no model, or whose models cannot be told apart."""

@@ -281,7 +281,9 @@ class Run:
     async def _begun(self, going: Going, seen: Watching) -> AsyncIterator[Engine]:
         """The folder holds a ledger only once those whom the run asks have answered."""
         told = self._told
-        log.info("%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), told.config.recipe.name)
+        log.info(
+            "%s: begins with %d seeds, recipe %s", self.folder, len(told.seeds), ", then ".join(told.config.recipes)
+        )
         with new_folder(self.folder):
             async with AsyncExitStack() as stack:
                 world = await self._world(stack, going, seen)

@@ -170,9 +170,8 @@ def _resolved_role(config: RunConfig, chain: Chain, role: str, writers: Dialect)
         ConfigError: no recipe asks the role, or its models want different dialects.
     """
     if role not in (WRITER, *chain.doors):
-        recipes = [link.recipe.name for link in chain.links]
         asked = ", ".join(door for door in chain.doors if door not in OTHER_DOORS)
-        ask = f"{' and '.join(recipes)} {'asks' if len(recipes) == 1 else 'ask'}"
+        ask = f"{' and '.join(config.recipes)} {'ask' if config.then else 'asks'}"
         raise ConfigError(f"roles.{role}: {ask} no {role}, but {asked}; leave it out")
     models = [
         _resolved(model, model.dialect or (dialect_of(model.kind, model.model) if model.model else writers))

@@ -148,7 +148,7 @@ def _front(
 
 def _recipes(config: RunConfig) -> list[str]:
     """The names of the run's recipes, each once."""
-    return list(dict.fromkeys(recipe.name for recipe in (config.recipe, *config.then)))
+    return list(dict.fromkeys(config.recipes))
 
 
 def _configs(configs: Mapping[str, Sequence[str]]) -> list[Tree]:
@@ -256,7 +256,7 @@ def _telling(ledger: Ledger, config: RunConfig, chain: Chain) -> Tree:
     import tomli_w
 
     return {
-        "recipes": Markdown(", then ".join(code(link.recipe.name) for link in chain.links)),
+        "recipes": Markdown(", then ".join(map(code, config.recipes))),
         "prompts": [
             _prompt(name, text, chain.prompts[name], config)
             for name, text in ledger.prompts().items()

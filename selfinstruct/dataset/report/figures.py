@@ -70,7 +70,7 @@ def _begun(ledger: Ledger, name: str, config: RunConfig) -> Figures:
     """What the run is."""
     began, ended = lasted(ledger)
     model = ", ".join(ledger.models().values())
-    return {"name": name, "recipe": config.recipe.name, "model": model, "began": began, "ended": ended}
+    return {"name": name, "recipe": ", then ".join(config.recipes), "model": model, "began": began, "ended": ended}
 
 
 # -- what is in it ----------------------------------------------------------------------------------------------------
