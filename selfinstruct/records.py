@@ -225,7 +225,10 @@ class Completion(Record):
     """Where the thoughts stood: in a field of the answer, by its name; in `parts` of its content; or in its text:
     between `tags`, before a lone `closing_tag`, or behind an `open_tag` that is never closed."""
     marks: tuple[str, str] = ("", "")
-    """What stood before and after the thoughts in the text, as written."""
+    """What stood before and after the thoughts in the text, as written; where they came in a field, all that stood
+    before the answer."""
+    tail: str = ""
+    """What stood after the answer, as written: thoughts again."""
     calls: tuple[Call, ...] = ()
     """The tools that it calls."""
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -234,10 +237,9 @@ class Completion(Record):
     @property
     def whole(self) -> str:
         """The text as the model wrote it, with the thoughts that stood in it."""
-        if self.reasoning_from not in ("tags", "closing_tag", "open_tag"):
-            return self.text
         before, after = self.marks
-        return f"{before}{self.reasoning}{after}{self.text}"
+        thoughts = self.reasoning if self.reasoning_from in ("tags", "closing_tag", "open_tag") else ""
+        return f"{before}{thoughts}{after}{self.text}{self.tail}"
 
 
 ReasoningFrom = Literal[

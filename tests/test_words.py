@@ -6,6 +6,7 @@ import ast
 import builtins
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_sql_stands_in_the_store(module: str) -> None:
     assert not [text for text in texts(tree) if _SQL.search(text)]
     asked = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not [call for call in asked if call.endswith(("ledger.query", "ledger._rows", "ledger._db.execute"))]
+
+
+def attribute_docstrings(tree: ast.Module) -> Iterator[str]:
+    """The texts that stand below an attribute or a constant."""
+    for node in ast.walk(tree):
+        for above, text in pairwise(node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ()):
+            match above, text:
+                case ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(told))):
+                    yield told.strip()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_attribute_docstrings_stand_alone(module: str) -> None:
+    """Each begins with a capital and ends with a stop, for an editor shows it by itself."""
+    told = attribute_docstrings(modules()[module])
+    assert [text for text in told if not re.fullmatch(r"[^a-z].*[.:…]`*", text, re.DOTALL)] == []

@@ -51,7 +51,7 @@ class Registry(NamedTuple):
         """What an entry point names; a package that cannot be imported is named, whatever went wrong in it."""
         try:
             return point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             package = point.dist.name if point.dist else point.module
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ConfigError(

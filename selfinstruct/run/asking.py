@@ -196,14 +196,19 @@ def _storable(answer: Completion) -> Completion:
 
 
 def _told_apart(answer: Completion) -> Completion:
-    """Thoughts that stand in the text go where those go that a server keeps apart."""
-    if answer.reasoning or answer.refused is not None:
+    """Thoughts that stand in the text go where those go that a server keeps apart; of a server that does both, what
+    stood in the text is kept as it was."""
+    if answer.refused is not None:
         return answer
-    found = thoughts.split(answer.text)
+    found = thoughts.split(answer.text, thinks=bool(answer.reasoning))
     if not found.where:
         return answer
+    update: dict[str, Any] = {"text": found.text, "tail": found.tail}
+    if answer.reasoning:
+        before, after = found.marks
+        return answer.model_copy(update={**update, "marks": (f"{before}{found.reasoning}{after}", "")})
     return answer.model_copy(
-        update={"text": found.text, "reasoning": found.reasoning, "reasoning_from": found.where, "marks": found.marks}
+        update={**update, "reasoning": found.reasoning, "reasoning_from": found.where, "marks": found.marks}
     )
 
 

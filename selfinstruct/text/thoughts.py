@@ -46,7 +46,7 @@ MARKS: tuple[Marks, ...] = (
 
 
 class Split(NamedTuple):
-    """A text in its parts: `marks[0] + reasoning + marks[1] + text` is the text as it was."""
+    """A text in its parts: `marks[0] + reasoning + marks[1] + text + tail` is the text as it was."""
 
     reasoning: str
     text: str
@@ -54,16 +54,24 @@ class Split(NamedTuple):
     """`tags`, `closing_tag` or `open_tag`; "" where nothing is thought."""
     marks: tuple[str, str] = ("", "")
     """What stood before and after the thoughts."""
+    tail: str = ""
+    """What stood after the answer: thoughts again, with their marks."""
 
 
-def split(text: str, marks: tuple[Marks, ...] = MARKS) -> Split:
+def split(text: str, marks: tuple[Marks, ...] = MARKS, *, thinks: bool = False) -> Split:
     r"""The thoughts in a text and the answer, neither of them changed.
 
     Thoughts stand at its beginning, between an opening mark and its closing one, or before a closing mark that nothing
     has opened. Several in a row are taken together. After an opening mark that is never closed, all is thought.
 
+    A model that has thought may think again: what stands between marks on lines of their own is no part of the answer
+    either. The answer is then what follows the last thoughts, or, where nothing does, what stands before them.
+
         >>> split("<think>Easy.</think>\n\nFour.")
-        Split(reasoning='Easy.', text='\n\nFour.', where='tags', marks=('<think>', '</think>'))
+        Split(reasoning='Easy.', text='\n\nFour.', where='tags', marks=('<think>', '</think>'), tail='')
+
+    Args:
+        thinks: whether the model is known to think, as where its server told thoughts beside the text.
     """
     if not _any(marks).search(text):
         return Split("", text)
@@ -72,10 +80,14 @@ def split(text: str, marks: tuple[Marks, ...] = MARKS) -> Split:
     begin = found[0].end if found and found[0].opens and found[0].start == _next_word(text, 0) else 0
     if unclosed:
         return Split(text[begin:], "", "open_tag", (text[:begin], ""))
+    tail = len(text)
+    if last or thinks:
+        last, tail = _again(text, found, last)
     if not last:
-        return Split("", text)
+        return Split("", text) if tail == len(text) else Split("", text[:tail], "tags", tail=text[tail:])
     marked = (text[:begin], text[last.start : last.end])
-    return Split(text[begin : last.start], text[last.end :], "tags" if begin else "closing_tag", marked)
+    where: ReasoningFrom = "tags" if begin else "closing_tag"
+    return Split(text[begin : last.start], text[last.end : tail], where, marked, text[tail:])
 
 
 class _Mark(NamedTuple):
@@ -104,6 +116,22 @@ def _bounds(text: str, found: Sequence[_Mark]) -> tuple[_Mark | None, bool]:
         elif not mark.doubtful:
             last, beginning = mark, _next_word(text, mark.end)
     return last, thinking is not None
+
+
+def _again(text: str, found: Sequence[_Mark], last: _Mark | None) -> tuple[_Mark | None, int]:
+    """The closing mark that the answer follows, and where the answer ends, of a text that goes on after `last`."""
+    thinking, tail = None, len(text)
+    for mark in found[found.index(last) + 1 if last else 0 :]:
+        if thinking is None and mark.opens and not mark.doubtful and _begins_line(text, mark.start):
+            thinking = mark
+        elif thinking and mark.kind == thinking.kind and not mark.opens:
+            last, tail = (mark, tail) if _next_word(text, mark.end) < len(text) else (last, thinking.start)
+            thinking = None
+    return last, thinking.start if thinking else tail
+
+
+def _begins_line(text: str, place: int) -> bool:
+    return not text[text.rfind("\n", 0, place) + 1 : place].strip()
 
 
 def _found(text: str, marks: tuple[Marks, ...]) -> list[_Mark]:

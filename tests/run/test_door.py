@@ -237,6 +237,15 @@ def test_what_a_server_keeps_apart_stays_apart() -> None:
     assert as_stored(answer) == answer
 
 
+def test_thoughts_in_both_places_are_told_apart() -> None:
+    """A server that tells thoughts in a field and leaves marks in the text leaks neither, and both are kept."""
+    for text, said in (("\n</think>\n\nYes.", "\n\nYes."), ("<think>Ha.</think>Yes.\n<think>Oh.</think>", "Yes.\n")):
+        stored = as_stored(Completion(text=text, reasoning="Hm.", reasoning_from="reasoning"))
+        assert isinstance(stored, Completion)
+        assert (stored.text, stored.reasoning, stored.reasoning_from) == (said, "Hm.", "reasoning")
+        assert stored.whole == text
+
+
 # -- what cannot be ---------------------------------------------------------------------------------------------------
 
 

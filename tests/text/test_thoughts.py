@@ -21,8 +21,10 @@ TEXTS = st.lists(st.sampled_from([*PIECES, "`", "```\n", "\n", " ", '"', "a", "B
 def test_no_character_is_lost(text: str) -> None:
     """The parts of a text, put together again, are the text, and so is `Completion.whole`."""
     parts = split(text)
-    answer = Completion(text=parts.text, reasoning=parts.reasoning, reasoning_from=parts.where, marks=parts.marks)
-    assert "".join((parts.marks[0], parts.reasoning, parts.marks[1], parts.text)) == text
+    answer = Completion(
+        text=parts.text, reasoning=parts.reasoning, reasoning_from=parts.where, marks=parts.marks, tail=parts.tail
+    )
+    assert "".join((parts.marks[0], parts.reasoning, parts.marks[1], parts.text, parts.tail)) == text
     assert answer.whole == text
     assert parts.where or parts == Split("", text)
 
@@ -63,6 +65,35 @@ THINKING = [
 def test_thoughts_are_told_apart(text: str, where: str, reasoning: str, answer: str) -> None:
     """Thoughts are found with either mark missing, in a row, and where they speak of marks."""
     assert split(text)[:3] == (reasoning, answer, where)
+
+
+AGAIN = [
+    ("<think>a</think>\nb\n<think>c</think>", "a", "\nb\n"),
+    ("<think>a</think>\nb\n<think>c</think>\n", "a", "\nb\n"),
+    ("<think>a</think>\nb\n  <think>\nc", "a", "\nb\n  "),
+    ("<think>a</think>\nb\n<think>c</think>\nd", "a</think>\nb\n<think>c", "\nd"),
+    ("<think>a</think>\nb\n<think>c</think>\nd\n<think>e</think>", "a</think>\nb\n<think>c", "\nd\n"),
+    ("a\n</think>\nb\n<think>c</think>", "a\n", "\nb\n"),
+    ("<think>a</think>Write `<think>` first, <think> then.", "a", "Write `<think>` first, <think> then."),
+    ("<think>a</think>\n```\n<think>\nb\n</think>\n```\n", "a", "\n```\n<think>\nb\n</think>\n```\n"),
+    ("<think>a</think>\nb <reasoning>c</reasoning> d", "a", "\nb <reasoning>c</reasoning> d"),
+]
+
+
+@pytest.mark.parametrize(("text", "reasoning", "answer"), AGAIN)
+def test_a_model_may_think_again(text: str, reasoning: str, answer: str) -> None:
+    """After it has thought, what stands between marks on lines of their own is no part of what it says."""
+    assert split(text)[:2] == (reasoning, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("b", "b"), ("\n</think>\n\nb", "\n\nb"), ("<think>a</think>b", "b"), ("b\n<think>c</think>\nd", "\nd"),
+     ("b\n<think>c</think>", "b\n"), ("b <think> is a mark", "b <think> is a mark")],
+)  # fmt: skip
+def test_of_a_model_known_to_think(text: str, answer: str) -> None:
+    """Where the server told thoughts, marks in the text stand for thoughts too, the first pair in it as well."""
+    assert split(text, thinks=True).text == answer
 
 
 HONEST = [
