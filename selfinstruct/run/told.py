@@ -97,17 +97,17 @@ def source(chain: Chain, path: Path, on_bad: OnBad = ignore) -> list[Seed]:
 
 
 def _tasks_of(path: Path) -> list[Seed]:
-    """The tasks that a run kept; where they take the place of their sources, those that live, sources among them:
-    nothing that was kept has been made from them."""
+    """The tasks that a run kept; where they take the place of their sources, those that live: nothing that was kept has
+    been made from them. Of a run of one recipe its sources are among them, since it goes on with them; of a chain only
+    what the last recipe made, as in its exports."""
     with Ledger.open(path) as ledger:
         chain = stored(ledger).chain
         kept: list[Seed | Sample] = list(ledger.samples(stage=chain.task_stage))
         gone: set[str] = set()
         if kept and chain.last.recipe.replaces:
-            before = _before(chain)
-            made_from = origins(ledger, chain.task_stage, before)
+            made_from = origins(ledger, chain.task_stage, _before(chain))
             gone = {made_from[task.id] for task in kept if task.id in made_from}
-            kept = [*(ledger.samples(stage=before) if before else ledger.seeds()), *kept]
+            kept = kept if _before(chain) else [*ledger.seeds(), *kept]
     live = [_seed_of(path.resolve().name, task) for task in kept if task.id not in gone]
     if not live:
         raise SourceError(f"{path}: this run has kept no task yet; continue it first")
