@@ -167,7 +167,9 @@ class OpenAIBackend:
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         content = json.dumps(body).encode()
         with boundary(self._server):
-            async with self._session.post(self.url + path, data=content, headers=self._headers) as answer:
+            async with self._session.post(
+                self.url + path, data=content, headers=self._headers, allow_redirects=False
+            ) as answer:
                 said = await self._read(answer)
         self.limits = limits_of(answer.headers)
         return payload_of(answer.status, answer.headers, said, self._server)
