@@ -109,3 +109,5 @@ class Opener(Protocol):
 
 LONGEST_WAIT = 15 * 60.0
 """Seconds: a server that asks for a longer pause has, for this run, said no."""
+LONGEST_WISH = 60.0
+"""Seconds that one request waits at most because the server which failed to answer it wished so."""

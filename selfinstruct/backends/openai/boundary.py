@@ -21,7 +21,7 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import ContentEncodingError
 
-from selfinstruct.backends.base import LONGEST_WAIT
+from selfinstruct.backends.base import LONGEST_WAIT, LONGEST_WISH
 from selfinstruct.backends.openai.headers import retry_after
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, SelfInstructError, Transient
@@ -216,7 +216,7 @@ def _transient(said: Said, server: Server) -> Transient:
         f"{server.url}: {said.status}: {said.message}",
         status=said.status,
         body=said.body,
-        retry_after=said.retry_after,
+        retry_after=None if said.retry_after is None else min(said.retry_after, LONGEST_WISH),
     )
 
 
