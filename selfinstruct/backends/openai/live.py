@@ -12,14 +12,14 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx2
 
-from selfinstruct.backends.base import Backend, Limits, Queue, Several
+from selfinstruct.backends.base import Again, Backend, Limits, Queue, Several
 from selfinstruct.backends.openai.boundary import BadRequest, NotFound, boundary, payload_of
 from selfinstruct.backends.openai.headers import limits_of
 from selfinstruct.backends.openai.parameters import Parameters
@@ -134,17 +134,22 @@ class OpenAIBackend:
 
     async def complete(self, request: Request) -> Completion:
         """See `Backend.complete`."""
-        path = "/completions" if request.prompt is not None else "/chat/completions"
-        plain = body_of(request, self.model)
         while True:
-            body = self._parameters.fitted(plain)
-            try:
-                return completion_of(await self._post(path, body), self._server)
-            except BadRequest as refusal:
-                if not self._parameters.learn(refusal.said, body):
-                    raise
-            except NotFound as missing:
-                raise await not_found(self._get, self._server, body["model"], missing, path) from missing
+            with suppress(Again):
+                return await self.once(request)
+
+    async def once(self, request: Request) -> Completion:
+        """See `Repeating.once`."""
+        path = "/completions" if request.prompt is not None else "/chat/completions"
+        body = self._parameters.fitted(body_of(request, self.model))
+        try:
+            return completion_of(await self._post(path, body), self._server)
+        except BadRequest as refusal:
+            if not self._parameters.learn(refusal.said, body):
+                raise
+            raise Again(str(refusal)) from refusal
+        except NotFound as missing:
+            raise await not_found(self._get, self._server, body["model"], missing, path) from missing
 
     async def queue(self) -> Queue | None:
         """See `Telling.queue`; asked of vLLM alone, which tells it beside the API, under /metrics."""
