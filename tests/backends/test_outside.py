@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from selfinstruct.backends import Backend, open_backend
+from selfinstruct.backends.openai import live
 from selfinstruct.errors import EndpointError, SelfInstructError
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.records import Request, Turn
@@ -183,3 +188,74 @@ async def test_json_without_a_message_is_not_called_no_json(server: ModelServer)
     async with opened(server) as backend:
         with pytest.raises(SelfInstructError, match=r"JSON without a message: \{\"why\": \"tired\"\}"):
             await backend.complete(PLAIN)
+
+
+# -- how much is read -------------------------------------------------------------------------------------------------
+
+
+class Endless(Loopback):
+    """A server whose every answer has no end, or hardly one.
+
+    Args:
+        how: `plain`, `gzip` (a bomb), or `list` (the list of models alone).
+        size: bytes of an answer, as we would have to keep it.
+    """
+
+    port = 0
+
+    def __init__(self, how: str, size: int) -> None:
+        self.how, self.size = how, size
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.address}/v1"
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._pour)
+        return app
+
+    async def _pour(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and self.how != "list":
+            return web.json_response({"data": [{"id": "m"}]})
+        zipped = self.how == "gzip"
+        response = web.StreamResponse(headers={"Content-Encoding": "gzip"} if zipped else {})
+        await response.prepare(request)
+        piece, zipper = b" " * 100_000, zlib.compressobj(wbits=31)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(self.size // len(piece)):
+                await response.write(zipper.compress(piece) if zipped else piece)
+        return response
+
+
+@pytest.mark.parametrize("how", ["plain", "gzip", "list"])
+async def test_an_answer_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Whatever it is an answer to, and however it is packed."""
+    for name in ("LONGEST_TEXT", "LONGEST_LIST"):
+        monkeypatch.setattr(live, name, 1_000_000)
+    with Endless(how, 400_000_000) as server:
+        config = BackendConfig(kind="openai", base_url=server.base_url, model="m")
+        with pytest.raises(SelfInstructError, match="an answer of more than 1,000,000 bytes"):
+            async with open_backend(config, notice=lambda line: None) as backend:
+                await backend.complete(PLAIN)
+
+
+async def test_what_is_held_does_not_grow_with_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many large answers at once, few are read to their end."""
+    monkeypatch.setattr(live, "LONGEST_TEXT", 4_000_000)
+    with Endless("gzip", 40_000_000) as server:
+        config = BackendConfig(kind="openai", base_url=server.base_url, model="m")
+        async with open_backend(config, notice=lambda line: None) as backend:
+            tracemalloc.start()
+            answers = await asyncio.gather(*(backend.complete(PLAIN) for _ in range(40)), return_exceptions=True)
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    assert {getattr(answer, "kind", "") for answer in answers} == {"endless_body"}
+    assert most < 40 * 1_000_000
+
+
+async def test_a_long_list_of_long_names_is_shown_in_short(server: ModelServer) -> None:
+    """And looked through in no time."""
+    server.models = [f"{number}-{'x' * 1_000}" for number in range(4_000)]
+    message = await refusal_of(server, model="m")
+    assert len(message) < 3_000

@@ -19,6 +19,8 @@ Get = Callable[[str], Awaitable[bytes]]
 
 _NOBODY = ("connection_refused", "connection", "no_such_host", "timeout")
 """Faults of those who met nobody."""
+_LONGEST_NAME, _COMPARED = 300, 1_000
+"""Characters of a model's name, and models compared with one that is not there: a list may be of any length."""
 _LISTED = 8
 """Models that a message names at most."""
 
@@ -73,7 +75,7 @@ async def served_models(get: Get) -> list[str]:
     entries = listed.get("data") if isinstance(listed, dict) else listed
     if not isinstance(entries, list):
         return []
-    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+    return [str(entry["id"])[:_LONGEST_NAME] for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
 def no_such_model(server: Server, wanted: str, models: Sequence[str]) -> EndpointError:
@@ -130,7 +132,7 @@ def _nearest(wanted: str, models: Sequence[str]) -> list[str]:
     def likeness(name: str) -> float:
         return difflib.SequenceMatcher(None, wanted.lower(), name.lower()).ratio()
 
-    return sorted(models, key=likeness, reverse=True)
+    return sorted(models[:_COMPARED], key=likeness, reverse=True) + list(models[_COMPARED:])
 
 
 def _list(models: Sequence[str]) -> str:
