@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from selfinstruct.errors import Fault
 from selfinstruct.inputs.config import BackendConfig
 from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Completion, Request
@@ -36,6 +37,26 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections and whatever else is held; nothing may be asked afterwards."""
+        ...
+
+
+class Again(Fault):
+    """A request was not taken as it stood and nothing was charged for it; asked again at once, it is put otherwise."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("put_otherwise", message, status=400)
+
+
+@runtime_checkable
+class Repeating(Backend, Protocol):
+    """A backend that may have to put a request otherwise, and so to send it more than once."""
+
+    async def once(self, request: Request) -> Completion:
+        """Ask once, with one request to the server.
+
+        Raises:
+            Again: it is worth asking at once; beside what `complete` raises.
+        """
         ...
 
 
@@ -109,3 +130,5 @@ class Opener(Protocol):
 
 LONGEST_WAIT = 15 * 60.0
 """Seconds: a server that asks for a longer pause has, for this run, said no."""
+LONGEST_WISH = 60.0
+"""Seconds that one request waits at most because the server which failed to answer it wished so."""

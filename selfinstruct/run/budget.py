@@ -5,34 +5,39 @@ meter, before anything is sent; when the attempt is over the reservation gives w
 is always counted, also where the process dies. An attempt that does not fit beside those in flight waits until one of
 them is over; where nothing is in flight that could make room, the budget is reached, and nothing is sent any more.
 
-What an attempt took is what the server says. Where it says nothing that is the reservation; where it answered with an
-error, or was never reached, nothing, for that is charged nowhere.
+What an attempt took is what the server says, number by number. A number that it does not say, or that no request like
+it can take, is the reservation; where it answered with an error, or was never reached, nothing, for that is charged
+nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil
 from typing import Literal, NamedTuple
 
 from selfinstruct.errors import EndpointError, Fault
 from selfinstruct.inputs.config import BudgetConfig
 from selfinstruct.inputs.prices import Price, Prices, cost
-from selfinstruct.records import WRITER, Completion, Request, Sampling, Usage
+from selfinstruct.records import WRITER, Completion, Request, Sampling, Turn, Usage
 from selfinstruct.store.ledger import Count, Ledger
 
 PER_TURN = 16
 """Tokens at most that a server puts around each turn of a chat."""
 AROUND = 64
 """Tokens at most that it puts around a prompt."""
-SAFETY = 2.0
-"""Times the most tokens a byte that prompts had so far: so many the next one has at most."""
+HIDDEN = 4096
+"""Tokens at most that a server is believed to put before each prompt without our knowledge."""
+SHOWN_AS = 4
+"""Times as many bytes that tools and schemas may have as a server shows them to the model, indented and explained."""
 LONGEST_ANSWER = 32_768
 """Tokens that an answer without `max_tokens` is taken to have at most."""
+MAY_BE_CHARGED = {408, 499, 504, 524}
+"""Statuses of somebody on the way who did not wait for the answer, which the server may have given and charged."""
 NEVER_SENT = {"connection_refused", "no_such_host", "tls"}
 """Faults of attempts that reached no server."""
 STORE_EVERY = 1.0
@@ -119,17 +124,18 @@ class Account:
         """Spent, and not yet in the ledger."""
         self.stored = NOTHING
         """What the ledger has for in flight; never less than `in_flight` and `due` together."""
-        self._density = 0.0
-        """The most tokens a byte that a prompt had."""
+        self._hidden = 0
+        """The most tokens by which a prompt was longer than it has bytes."""
 
     def most_tokens(self, size: int) -> int:
-        """How many a prompt of so many bytes has at most; a token is at least a byte, until it is known better."""
-        known = self._density
-        return ceil(size * (max(known, min(1.0, SAFETY * known)) if known else 1.0))
+        """How many a prompt of so many bytes has at most: a token is at least a byte, and what the server puts before
+        it is as long as ever before."""
+        return size + self._hidden
 
     def learn(self, size: int, tokens: int) -> None:
         """A prompt of so many bytes had so many tokens."""
-        self._density = max(self._density, tokens / size)
+        if tokens - size <= HIDDEN:
+            self._hidden = max(self._hidden, tokens - size)
 
 
 def _always(request: Request) -> bool:
@@ -241,16 +247,15 @@ class Purse:
 
     def answered(self, charge: Charge, completion: Completion) -> None:
         """An attempt was answered."""
-        most = charge.usage
-        if completion.prompt_tokens:
-            self._accounts[charge.door].learn(charge.size, completion.prompt_tokens)
-            cached = min(completion.cached_tokens, completion.prompt_tokens)
-            took = Usage(1, completion.prompt_tokens, cached, completion.completion_tokens)
+        most, prompt, written = charge.usage, completion.prompt_tokens, completion.completion_tokens
+        self._accounts[charge.door].learn(charge.size, prompt)
+        if not 0 < prompt <= most.prompt_tokens:
+            prompt, cached = most.prompt_tokens, 0
         else:
-            # The server does not count.
-            written = _bytes(completion.whole) + _bytes(completion.reasoning)
-            took = Usage(1, most.prompt_tokens, 0, min(most.completion_tokens, written))
-        self._land(charge, took)
+            cached = max(0, min(completion.cached_tokens, prompt))
+        if not 0 < written <= most.completion_tokens:
+            written = most.completion_tokens
+        self._land(charge, Usage(1, prompt, cached, written))
 
     def failed(self, charge: Charge, error: BaseException) -> None:
         """An attempt brought no answer."""
@@ -356,23 +361,38 @@ class Purse:
 
 def size_of(request: Request) -> int:
     """Bytes that a prompt may have at most, with what a server puts around it: and so, tokens."""
-    size = AROUND + sum(PER_TURN + _bytes(turn.content) for turn in request.messages)
+    size = AROUND + sum(map(_size_of_turn, request.messages))
     if request.prompt is not None:
         size += _bytes(request.prompt)
-    # Some servers show the model the schema.
-    return size if request.answer_schema is None else size + _bytes(str(request.answer_schema))
+    # Models are shown the tools, and by some servers the schema; in further fields there may be anything.
+    shown = [tool.model_dump_json() for tool in request.tools]
+    shown += [json.dumps(more) for more in (request.answer_schema, request.sampling.extra) if more]
+    return size + SHOWN_AS * sum(map(_bytes, shown))
+
+
+def _size_of_turn(turn: Turn) -> int:
+    calls = (_bytes(call.model_dump_json()) for call in turn.calls)
+    return PER_TURN + _bytes(turn.content) + SHOWN_AS * sum(calls)
 
 
 def longest_answer(sampling: Sampling) -> int:
-    """Tokens that an answer may have at most; a further field of the body wins, as it does when it is sent."""
-    named = (sampling.extra.get("max_completion_tokens"), sampling.extra.get("max_tokens"), sampling.max_tokens)
-    return next((tokens for tokens in named if isinstance(tokens, int)), LONGEST_ANSWER)
+    """Tokens that an answer may have at most, all of them together where several are asked for; a further field of the
+    body wins, as it does when it is sent."""
+    told = [sampling.extra.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    limits: list[object] = [tokens for tokens in told if tokens is not None]
+    # Anything else that stands for a limit means none: -1 is what llama.cpp calls it.
+    longest = max(
+        tokens if type(tokens) is int and tokens > 0 else LONGEST_ANSWER for tokens in limits or [sampling.max_tokens]
+    )
+    several = [count for name in ("n", "best_of") if type(count := sampling.extra.get(name)) is int]
+    return longest * max(1, *several, 1)
 
 
 def charged_nothing(error: BaseException) -> bool:
     """Whether an attempt that met this was surely not charged: the server said no, or was not reached."""
     if isinstance(error, Fault):
-        return error.kind in NEVER_SENT or (error.status is not None and error.status >= 400)
+        status = error.status or 0
+        return error.kind in NEVER_SENT or (status >= 400 and status not in MAY_BE_CHARGED)
     return isinstance(error, EndpointError)
 
 

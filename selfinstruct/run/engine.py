@@ -36,6 +36,7 @@ from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.backends.flow.metered import Metered
 from selfinstruct.errors import EndpointError, Fault, Refused
 from selfinstruct.inputs.config import OTHER_DOORS, door_of, doors_of
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.inputs.prices import known
 from selfinstruct.records import Answer, Draft, Job
 from selfinstruct.run.asking import Asked, Asking, Put, as_stored
@@ -71,6 +72,8 @@ class World(NamedTuple):
     """Each model by its name in the run (`config.doors_of`)."""
     sandbox: Sandbox | None = None
     toolbox: Toolbox | None = None
+    notice: Notice | None = None
+    """Is told where a server lets the run wait for long."""
 
 
 class Engine:
@@ -173,7 +176,7 @@ class Engine:
         config = doors_of(self.state.config)
         for name, backend in world.models.items():
             told = config[name]
-            fleet = Fleet.of(backend, told, around=partial(_metered, self.purse, name))
+            fleet = Fleet.of(backend, told, around=partial(_metered, self.purse, name), notice=world.notice)
             doors[name] = ModelDoor(name, Asked(backend.model, told.extra), fleet, told.attempts, self.purse.asking)
         if world.sandbox is not None:
             doors["sandbox"] = sandbox_door(world.sandbox, self._wanted)

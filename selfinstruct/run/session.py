@@ -351,7 +351,7 @@ class Run:
             if config.tools is not None:
                 toolboxes = open_toolbox(config.tools, folder=self.folder, notice=seen.notice)
                 toolbox = await stack.enter_async_context(toolboxes)
-        return World(models, sandbox, toolbox)
+        return World(models, sandbox, toolbox, seen.notice)
 
     def _places(self) -> Iterator[tuple[str, BackendConfig, Path]]:
         """Each model by its name in the run, with its configuration and its folder."""

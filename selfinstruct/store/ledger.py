@@ -12,6 +12,7 @@ one process (`store.lock`), with one exception: `review` adds to a table that no
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -910,6 +911,10 @@ def boundary(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: {error.strerror or error}; nothing that was settled is lost") from error
 
 
+_DAMAGED = re.compile(r"malformed|not a database|no such (table|column|index|view|trigger)|has no column|constraint")
+"""What SQLite says of a file that is not as we wrote it."""
+
+
 def _cure(said: str) -> str:
     if "full" in said:
         return "the disk is full: free some space and run again; nothing that was settled is lost"
@@ -917,8 +922,8 @@ def _cure(said: str) -> str:
         return "cannot be written: check the folder's permissions and run again"
     if "locked" in said:
         return "another program holds the ledger: close it and run again; nothing that was settled is lost"
-    if "malformed" in said or "not a database" in said:
-        return "damaged or not a ledger: restore it from a copy, or begin another run with --run"
+    if _DAMAGED.search(said):
+        return f"damaged or not a ledger ({said}): restore it from a copy, or begin another run with --run"
     return f"{said}; nothing that was settled is lost"
 
 

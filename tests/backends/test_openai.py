@@ -133,7 +133,7 @@ async def test_a_body_cut_off_before_its_json_ends_is_told_with_what_came(server
 
 
 async def test_an_answer_without_an_end_is_not_read_to_it(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfinstruct.backends.openai.live.LONGEST_BODY", 10_000)
+    monkeypatch.setattr("selfinstruct.backends.openai.live.LONGEST_TEXT", 10_000)
     server.then(say.status(200, b" " * 20_000))
     with pytest.raises(Transient, match="more than 10,000 bytes") as caught:
         await asked(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -13,11 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from selfinstruct.backends import open_backend
+from selfinstruct.backends.flow.metered import Metered
+from selfinstruct.backends.openai.server import Server
+from selfinstruct.backends.openai.wire import MOST_TOKENS, completion_of
 from selfinstruct.backends.scripted import prompt_of
 from selfinstruct.errors import ConfigError, EndpointError, RateLimited, Refused, RunError, Transient
 from selfinstruct.inputs.config import BackendConfig, BudgetConfig, build
 from selfinstruct.inputs.prices import Price
-from selfinstruct.records import Completion, Request, Role, Sampling, Turn, Usage
+from selfinstruct.records import Call, Completion, Request, Role, Sampling, Tool, Turn, Usage
 from selfinstruct.run import wording
 from selfinstruct.run.budget import Cap, Charge, Purse, charged_nothing, longest_answer, size_of
 from selfinstruct.run.events import Answered, Ended
@@ -59,7 +64,7 @@ class Charging(Model):
         fault = self.draws.choice(self.faults)
         free = fault is not None and charged_nothing(fault)
         prompt = int(len(prompt_of(request).encode()) * self.density * self.draws.uniform(1, 2))
-        written = self.draws.randint(0, request.sampling.max_tokens or 0)
+        written = self.draws.randint(1, request.sampling.max_tokens or 1)
         took = Usage(1) if free else Usage(1, prompt, self.draws.randint(0, prompt), written)
         self.usage = self.usage.plus(took)
         completion = await super().complete(request)
@@ -128,6 +133,52 @@ def test_no_more_is_ever_spent_than_the_budget_and_with_more_the_run_goes_on(
     assert run.kept == 9
     assert run.differences() == []
     run.counts_add_up()
+
+
+class Uneven(Charging):
+    """One whose prompts have a token to a byte now and then, and hardly any at other times, as numbers and words do."""
+
+    async def complete(self, request: Request) -> Completion:
+        self.density = self.draws.choice([0.5, *[0.01] * 12])
+        return await super().complete(request)
+
+
+class Lying(Charging):
+    """One that charges what it may, and says anything."""
+
+    async def complete(self, request: Request) -> Completion:
+        answer, draws = await super().complete(request), self.draws
+        claims = [0, 1, answer.prompt_tokens, 5_000, 10**6, MOST_TOKENS]
+        said = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        return answer.model_copy(update={name: draws.choice(claims) for name in said})
+
+
+@laws
+@given(timing=st.integers(0, 2**32), budget=budgets, concurrency=st.integers(1, 9))
+def test_an_uneven_server_costs_no_more_than_the_budget(
+    tmp_path_factory: pytest.TempPathFactory, timing: int, budget: tuple[str, float], concurrency: int
+) -> None:
+    """What prompts had so far says nothing of the next one."""
+    what, limit = budget
+    model = Uneven(timing, faults=FAULTS)
+    folder = tmp_path_factory.mktemp("uneven")
+    run = Run(folder, n=99, concurrency=concurrency, attempts=4, backend=PRICE, budget={what: limit}).drive(model)
+    assert spent(what, model.usage) <= limit
+    assert metered(run) == model.usage or spent(what, metered(run)) <= limit
+
+
+@laws
+@given(timing=st.integers(0, 2**32), budget=budgets, concurrency=st.integers(1, 9))
+def test_whatever_a_server_claims_the_meter_stays_within_the_budget(
+    tmp_path_factory: pytest.TempPathFactory, timing: int, budget: tuple[str, float], concurrency: int
+) -> None:
+    """No claim is believed that the request could not have taken."""
+    what, limit = budget
+    folder = tmp_path_factory.mktemp("lying")
+    run = Run(folder, n=99, concurrency=concurrency, attempts=4, backend=PRICE, budget={what: limit})
+    run.drive(Lying(timing, faults=FAULTS))
+    assert run.ending in ("budget", "complete")
+    assert spent(what, metered(run)) <= limit
 
 
 @laws
@@ -332,8 +383,7 @@ def test_a_server_that_does_not_count_is_charged_what_it_may_have_taken(tmp_path
     prompts = sum(len(json.loads(request)["prompt"].encode()) for request in model.asked)
     assert metered(run).prompt_tokens >= prompts
     room = [json.loads(request)["sampling"]["max_tokens"] for request in model.asked]
-    said = [len(text.encode()) for (text,) in run.query("SELECT text FROM answers ORDER BY id")]
-    assert metered(run).completion_tokens == sum(map(min, said, room))
+    assert metered(run).completion_tokens == sum(room)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +394,8 @@ def test_a_server_that_does_not_count_is_charged_what_it_may_have_taken(tmp_path
         (Refused("prompt_too_long", "400", status=400), True),
         (Transient("connection_refused", "nobody there"), True),
         (EndpointError("401"), True),
+        (Transient("server_error", "504", status=504), False),
+        (Transient("timeout", "408", status=408), False),
         (Transient("timeout", "no answer"), False),
         (Transient("disconnected", "closed"), False),
         (Transient("not_json", "an HTML page", status=200), False),
@@ -353,6 +405,87 @@ def test_a_server_that_does_not_count_is_charged_what_it_may_have_taken(tmp_path
 )
 def test_only_a_server_that_said_no_has_surely_charged_nothing(error: BaseException, nothing: bool) -> None:
     assert charged_nothing(error) is nothing
+
+
+USELESS = [None, -5, "7", True, 7.0, 0, [], {}, 10**6, MOST_TOKENS, MOST_TOKENS + 1, 10**30, math.inf]
+"""Counts that are none, for so small a request."""
+usages = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: st.sampled_from([*USELESS, 3, 50]) for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
+        "prompt_tokens_details": st.sampled_from(USELESS)
+        | st.fixed_dictionaries({}, optional={"cached_tokens": st.sampled_from([*USELESS, 2, 40])}),
+    },
+)
+
+
+@given(usage=usages | st.sampled_from(USELESS))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_not_told_counts_as_what_was_reserved(tmp_path: Path, usage: Any) -> None:
+    """Number by number; and nothing that is told counts for more."""
+    payload = {"choices": [{"text": "x", "finish_reason": "stop"}], "usage": usage}
+    answer = completion_of(payload, Server("http://here/v1", "KEY"))
+    assert answer.cached_tokens <= answer.prompt_tokens
+
+    async def ask(ledger: Ledger) -> tuple[Usage, Usage]:
+        purse = Purse(ledger, BudgetConfig(), {}, on_reached=lambda *told: None)
+        purse.open()
+        charge = await purse.admit("writer", Request(model="m", prompt="hello", sampling=Sampling(max_tokens=60)))
+        assert charge is not None
+        purse.answered(charge, answer)
+        return charge.usage, purse.spent["writer"]
+
+    (tmp_path / NAME).unlink(missing_ok=True)
+    with created(tmp_path) as ledger:
+        most, took = asyncio.run(ask(ledger))
+    told = usage if isinstance(usage, dict) else {}
+    for name, counted, reserved in zip(Usage._fields[1::2], took[1::2], most[1::2], strict=True):
+        assert counted <= reserved
+        if (count := told.get(name)) not in (3, 50) or isinstance(count, bool):
+            assert counted == reserved
+    assert took.cached_tokens <= took.prompt_tokens
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 45])
+def test_a_request_that_is_put_otherwise_counts_each_time(tmp_path: Path, server: ModelServer, limit: int) -> None:
+    """A server that takes none of the parameters is asked no more often than may be."""
+    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+    server.models = ("m",)
+
+    def picky(body: dict[str, Any]) -> str | Reply:
+        name = next((name for name in names if name in body), "")
+        return error(400, f"Unsupported parameter: '{name}'", param=name) if name else "fine"
+
+    server.answer = picky
+    sampling = Sampling(temperature=0.5, top_p=0.5, presence_penalty=1, frequency_penalty=1, max_tokens=9)
+
+    async def all_of_them(ledger: Ledger) -> None:
+        purse = Purse(ledger, BudgetConfig(requests=limit), {}, on_reached=lambda *told: None)
+        purse.open()
+        config = BackendConfig(kind="openai", base_url=server.base_url, model="m")
+        async with open_backend(config, notice=lambda line: None) as backend:
+            metered = Metered(backend, purse, "writer")
+            questions = (metered.complete(Request(model="m", prompt="p", sampling=sampling)) for _ in range(9))
+            answers = await asyncio.gather(*questions, return_exceptions=True)
+        assert len(server.requests) == purse.spent["writer"].requests <= limit
+        assert limit < 45 or all(isinstance(answer, Completion) for answer in answers)
+
+    with created(tmp_path) as ledger:
+        asyncio.run(all_of_them(ledger))
+
+
+def test_tools_schemas_and_calls_are_part_of_a_prompt() -> None:
+    """A server shows them to the model, indented and explained."""
+    plain = Request(model="m", messages=(Turn(role="user", content="x"),))
+    tool = Tool(name="look", description="d" * 500, parameters={"type": "object"})
+    call = Call(id="1", tool="look", arguments={"at": "a" * 500})
+    for more in (
+        {"tools": (tool,)},
+        {"answer_schema": {"type": "object", "description": "d" * 500}},
+        {"messages": (Turn(role="assistant", content="x", calls=(call,)),)},
+        {"sampling": Sampling(extra={"documents": ["d" * 500]})},
+    ):
+        assert size_of(plain.model_copy(update=more)) >= size_of(plain) + 4 * 500
 
 
 @given(prompt=st.text(max_size=60), turns=st.lists(st.text(max_size=30), max_size=3))
@@ -369,6 +502,12 @@ def test_a_prompt_has_no_more_tokens_than_bytes(prompt: str, turns: list[str]) -
         (Sampling(max_tokens=300, extra={"max_completion_tokens": 900}), 900),
         (Sampling(max_tokens=300, extra={"max_tokens": 20}), 20),
         (Sampling(), 32_768),
+        (Sampling(max_tokens=300, extra={"max_tokens": 20, "max_completion_tokens": 900}), 900),
+        (Sampling(max_tokens=300, extra={"max_tokens": -1}), 32_768),
+        (Sampling(max_tokens=300, extra={"max_tokens": True}), 32_768),
+        (Sampling(max_tokens=300, extra={"n": 4}), 1_200),
+        (Sampling(max_tokens=300, extra={"n": 2, "best_of": 5}), 1_500),
+        (Sampling(max_tokens=300, extra={"n": -4, "best_of": "many"}), 300),
     ],
 )
 def test_an_answer_has_no_more_tokens_than_the_request_lets_it(sampling: Sampling, tokens: int) -> None:

@@ -268,6 +268,17 @@ def test_a_file_that_cannot_be_used_is_refused_with_what_to_do(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("damage", ["DROP TABLE meter", "ALTER TABLE meter DROP COLUMN seconds"])
+def test_a_ledger_that_lacks_something_is_not_called_whole(tmp_path: Path, damage: str) -> None:
+    """Nobody knows what was lost with a table."""
+    created(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as db:
+        db.execute(damage)
+    with Ledger.open(tmp_path) as ledger, pytest.raises(RunError, match="damaged or not a ledger") as refusal:
+        ledger.meter()
+    assert "nothing that was settled is lost" not in str(refusal.value)
+
+
 def test_a_ledger_that_another_program_holds_is_named_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

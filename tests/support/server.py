@@ -169,6 +169,8 @@ class ModelServer(Loopback):
     """Requests a second; those above are answered 429 with Retry-After 1."""
     key: str | None = None
     """The key that is taken; None takes any, and none."""
+    lists: Reply | None = None
+    """What is answered to the question for the models; None lists them."""
     missing: Sequence[str] = ()
     """Paths that are answered 404, such as `/v1/models`."""
     metrics: bytes | None = None
@@ -212,7 +214,7 @@ class ModelServer(Loopback):
         router.add_post("/v1/{kind:completions|chat/completions}", self._complete)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        if problem := self._problem(request):
+        if problem := self._problem(request) or self.lists:
             return await _send(request, problem)
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 

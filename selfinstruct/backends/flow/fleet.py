@@ -11,6 +11,7 @@ the run, so that one refusal holds all others back, and a dead server is routed 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -20,10 +21,11 @@ from typing import Self
 from selfinstruct.backends.base import Backend, Several, Telling
 from selfinstruct.backends.flow.capacity import widest
 from selfinstruct.backends.flow.circuit import PATIENCE, Circuit
-from selfinstruct.backends.flow.pace import Pace
+from selfinstruct.backends.flow.pace import LONG, Pace
 from selfinstruct.backends.flow.width import START, Width
 from selfinstruct.errors import Fault, RateLimited, Refused
 from selfinstruct.inputs.config import BackendConfig
+from selfinstruct.inputs.plugins import Notice
 from selfinstruct.records import Completion, Request
 
 SOON = 0.0005
@@ -65,6 +67,8 @@ class Flow:
         self.turns = 0
         """Places given so far."""
         self.answered_at = now
+        self.silent_until = now
+        """The instant up to which a person knows that it lets us wait."""
         self._leaves: asyncio.Future[None] | None = None
         self._expected: dict[int | None, float] = {}
         """Tokens of an answer with so much room, on average."""
@@ -102,8 +106,11 @@ class Flow:
         room = request.sampling.max_tokens
         return len(prompt) / CHARACTERS_PER_TOKEN + self._expected.get(room, (room or 512) / 2)
 
-    def took(self, request: Request, answer: Completion) -> float:
-        """Tokens that an answered request took; the next of its kind is expected to be like it."""
+    def took(self, request: Request, answer: Completion, expected: float) -> float:
+        """Tokens that an answered request took, as expected where the server does not count; the next of its kind is
+        expected to be like it."""
+        if not (answer.prompt_tokens and answer.completion_tokens):
+            return expected
         room = request.sampling.max_tokens
         before = self._expected.get(room, float(answer.completion_tokens))
         self._expected[room] = before + 0.05 * (answer.completion_tokens - before)
@@ -132,6 +139,7 @@ class Turn:
         async with flow.gate:
             while flow.live:
                 if (wait := pace.wait(fleet.clock(), flow.breadth)) > SOON:
+                    fleet.tell_silence(flow)
                     # What is known may be another in a moment.
                     await fleet.sleep(min(wait, LONGEST_NAP))
                 elif flow.sent >= flow.width.limit:
@@ -149,7 +157,7 @@ class Turn:
         flow, now = self._flow, self._fleet.clock()
         if flow.telling and (limits := flow.telling.limits):
             flow.pace.heard(limits, flow.sent, now)
-        tokens = flow.took(self._request, answer)
+        tokens = flow.took(self._request, answer, self._expected)
         flow.pace.answered(self._sent_at, now, self._expected, tokens)
         kind = self._request.sampling.max_tokens
         flow.width.answered(self._sent_at, now, answer.completion_tokens, flow.sent, kind)
@@ -198,6 +206,7 @@ class Fleet:
         flows: one for each server.
         clock: seconds that never run backwards.
         sleep: waits that many seconds.
+        notice: is told where a server lets us wait for long.
     """
 
     def __init__(
@@ -206,8 +215,12 @@ class Fleet:
         *,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
+        notice: Notice | None = None,
     ) -> None:
         self.flows = flows
+        self._notice = notice
+        self._told_until = -math.inf
+        """The instant up to which a person knows that what failed is tried again later."""
         self.clock = clock
         self.sleep = sleep
         self.given_up = ""
@@ -224,6 +237,7 @@ class Fleet:
         around: Callable[[Backend], Backend] = lambda one: one,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
+        notice: Notice | None = None,
         rng: random.Random | None = None,
     ) -> Self:
         """The servers behind a backend, each under its share of what the configuration allows.
@@ -246,7 +260,7 @@ class Fleet:
             )
             for one in backends
         ]
-        return cls(flows, clock=clock, sleep=sleep)
+        return cls(flows, clock=clock, sleep=sleep, notice=notice)
 
     @property
     def width(self) -> int:
@@ -257,8 +271,11 @@ class Fleet:
     def told(self) -> str:
         """What holds requests back beside their number, for a person; "" where nothing does."""
         away = sum(flow.circuit.opens_at is not None for flow in self.flows)
+        now = self.clock()
+        silence = max((flow.pace.silence(now) for flow in self.flows), default=0.0)
         rates = [rate for flow in self.flows if (rate := flow.pace.rate) is not None]
         parts = [f"{away} of {len(self.flows)} servers away" if len(self.flows) > 1 else "server away"] if away else []
+        parts += [f"told to wait {silence:.0f} s"] if silence >= LONG else []
         return ", ".join([*parts, *([f"{sum(rates):,.3g}/s at most"] if rates else [])])
 
     @property
@@ -302,6 +319,24 @@ class Fleet:
         """A server wants us to wait, again; one that has not answered for long will not."""
         if now - max(one.answered_at for one in self.flows) > PATIENCE:
             self.give_up(f"no answer for {PATIENCE / 60:.0f} minutes, only this: {fault}")
+
+    def tell_silence(self, flow: Flow) -> None:
+        """Tell a person, once, that a server lets us wait for long."""
+        now = self.clock()
+        if (silence := flow.pace.silence(now)) >= LONG and now >= flow.silent_until:
+            flow.silent_until = now + silence
+            self._say(f"{flow.backend.model}: its server wants hardly anything for {silence:.0f} s, as it says itself")
+
+    def tell_pause(self, fault: Fault, seconds: float) -> None:
+        """Tell a person, once for all who wait at the time, that a server which failed lets them wait for long."""
+        now = self.clock()
+        if seconds >= LONG and now >= self._told_until:
+            self._told_until = now + seconds
+            self._say(f"{fault}: trying again in {seconds:.0f} s, as the server wishes")
+
+    def _say(self, line: str) -> None:
+        if self._notice:
+            self._notice(line)
 
     def give_up(self, why: str) -> None:
         """No server will be asked any more: let go of all who wait."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Protocol
 
-from selfinstruct.backends.base import Backend, Limits, Queue, Telling
+from selfinstruct.backends.base import Again, Backend, Limits, Queue, Repeating, Telling
 from selfinstruct.records import Completion, Request
 
 
@@ -35,6 +36,7 @@ class Metered:
     def __init__(self, backend: Backend, meter: Meter, door: str) -> None:
         self._backend = backend
         self._telling = backend if isinstance(backend, Telling) else None
+        self._once = backend.once if isinstance(backend, Repeating) else backend.complete
         self._meter = meter
         self._door = door
 
@@ -63,11 +65,17 @@ class Metered:
         Raises:
             CancelledError: nobody wants the answer any more, or nothing may be sent.
         """
+        while True:
+            with suppress(Again):
+                return await self._attempt(request)
+
+    async def _attempt(self, request: Request) -> Completion:
+        """One request to the server, admitted before and counted after."""
         charge = await self._meter.admit(self._door, request)
         if charge is None:
             raise asyncio.CancelledError
         try:
-            completion = await self._backend.complete(request)
+            completion = await self._once(request)
         except BaseException as error:
             self._meter.failed(charge, error)
             raise

@@ -10,6 +10,8 @@ Until one of them is known, the first requests are spread out, so that an early 
 time the lesson grows step by step, until a refusal ends that; any other refusal lowers it by a tenth, but never below
 half of what was kept up. Where the first request after a pause is refused, the pause was too short, and nothing is
 learnt. A server that says Retry-After hears nothing before.
+
+Whatever a server says makes us slower, never faster than we would be without, and for no longer than it said.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ STEP, QUIET = 0.05, 10.0
 """How much faster a learnt rate becomes in half a window, and windows without a refusal before it grows at all."""
 RAMP, AT_ONCE = 500.0, 64
 """Requests a second while nothing is known of a server, and those that leave together before its first answer."""
+LONG = 10.0
+"""Seconds from which on a person is told that the server lets us wait."""
 CREDIT = 0.02
 """Seconds of a rate that may leave at once, when those before left late."""
 SLACK = 1.25
@@ -48,10 +52,12 @@ class Limit:
     """
 
     def __init__(self, cap: float | None) -> None:
-        self._cap = cap and cap / 60
+        self.cap = cap and cap / 60
         """The most a second that the configuration allows; None knows no cap."""
         self._told: float | None = None
         """The rate at which what the headers leave lasts until there is more; None while that is much."""
+        self._told_until = math.inf
+        """The instant at which there is more, and that rate means nothing any more."""
         self._most = 0.0
         """The most that ever remained."""
         self.window = 0.0
@@ -64,21 +70,32 @@ class Limit:
     @property
     def rate(self) -> float | None:
         """The most a second, where that is known."""
-        return _lowest(self._cap, self._told)
+        return _lowest(self.cap, self._told)
 
-    def hear(self, left: Left | None, out: float) -> None:
+    def hear(self, left: Left | None, out: float, now: float) -> None:
         """Take in what the headers leave, while so much is out that they may not know of.
 
         What a day has left is taken at once, for nobody would wait so long.
         """
         self._told = None if left is None or left.reset > LONGEST_WAIT else self._spread(left, out)
+        # The rate of a short window holds for the next one too.
+        self._told_until = now + left.reset if left and self.window > SHORT else math.inf
+
+    def expire(self, now: float) -> None:
+        """Forget what the headers left, once there is more."""
+        if now >= self._told_until:
+            self._told, self._told_until = None, math.inf
+
+    def silence(self, now: float) -> float:
+        """Seconds until there is more, where the headers left hardly anything; else 0."""
+        return self._told_until - now if self._told and self._told * LONG < 1 else 0.0
 
     def _spread(self, left: Left, out: float) -> float | None:
         self._most = max(self._most, left.amount, left.most)
         self.window = max(self.window, left.reset)
         if 0 < self.window <= SHORT:
             # So short a window is gone through evenly: to be early in it gains nothing.
-            return MARGIN * self._most / self.window
+            return MARGIN * max(1.0, self._most) / self.window
         sure = left.amount - out
         return None if sure > LITTLE * self._most or not left.reset else max(sure, 0.5) / left.reset
 
@@ -192,15 +209,27 @@ class Pace:
         Args:
             width: requests that may be out at once, where it is still found out how many; None spreads out nothing.
         """
+        self._requests.expire(now)
+        self._tokens.expire(now)
         wait = self._held_until - now
-        if rate := self.rate:
-            wait = max(wait, self._requests.wait(now, rate, self._lesson.credit))
-        elif width is not None:
-            ramp, credit = (2 * width / self._seconds, 0.0) if self._seconds else (0.0, AT_ONCE / RAMP)
-            wait = max(wait, self._requests.wait(now, max(ramp, RAMP), credit))
+        rate, credit = self._leaving(width)
+        if rate:
+            wait = max(wait, self._requests.wait(now, rate, credit))
         if rate := self._tokens.rate:
             wait = max(wait, self._tokens.wait(now, rate))
         return wait
+
+    def silence(self, now: float) -> float:
+        """Seconds for which the server wants to hear nothing, or hardly anything, by its own word."""
+        return max(self._held_until - now, self._requests.silence(now), self._tokens.silence(now))
+
+    def _leaving(self, width: int | None) -> tuple[float | None, float]:
+        """Requests a second that leave, and the seconds of them that may leave at once."""
+        if width is None or self._lesson.rate or self._requests.cap:
+            return self.rate, self._lesson.credit
+        ramp, credit = (2 * width / self._seconds, 0.0) if self._seconds else (0.0, AT_ONCE / RAMP)
+        told, ramp = self.rate, max(ramp, RAMP)
+        return (told, self._lesson.credit) if told and told < ramp else (ramp, credit)
 
     def sent(self, now: float, tokens: float) -> None:
         """A request leaves, which is expected to take so many tokens, prompt and answer together."""
@@ -225,8 +254,8 @@ class Pace:
     def heard(self, limits: Limits, out: int, now: float) -> None:
         """What the headers of an answer say, while so many requests are out, which they may not know of."""
         unknown, requests = self.rate is None, self._requests
-        requests.hear(limits.requests, out)
-        self._tokens.hear(limits.tokens, out * self._each)
+        requests.hear(limits.requests, out, now)
+        self._tokens.hear(limits.tokens, out * self._each, now)
         if unknown and requests.rate:
             # What leaked out at no known rate had left all the same. Where the window is long, what it has left tells.
             requests.fill(self._left(now - requests.window, now) if requests.window <= SHORT else 0.0, now)
@@ -240,7 +269,7 @@ class Pace:
         if news:
             self._strikes, self._held_at = 1 + again * self._strikes, now
             self._requests.level = self._tokens.level = 0.0
-        wait = doubled(self._strikes) if retry_after is None else retry_after
+        wait = max(doubled(self._strikes), min(retry_after or 0.0, LONGEST_WAIT))
         self._held_until = max(self._held_until, now + wait)
         if not again:
             # With each refusal of those out at the time, fewer turn out to have been taken.

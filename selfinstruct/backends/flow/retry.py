@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
+from selfinstruct.backends.base import LONGEST_WISH
 from selfinstruct.backends.flow.fleet import Fleet
 from selfinstruct.backends.flow.pauses import doubled
 from selfinstruct.errors import Fault, RateLimited, Transient
@@ -53,10 +54,12 @@ async def ask(fleet: Fleet, request: Request, *, attempts: int, on_fault: OnFaul
         wait=lambda state: _pause(_fault_of(state), state.attempt_number + 1),
         retry=retry_if_exception(lambda error: _worth_another_attempt(error) and not fleet.given_up),
         sleep=fleet.sleep,
+        before_sleep=lambda state: _tell(fleet, _fault_of(state), state.upcoming_sleep),
         reraise=True,
     )
     # The first attempt was made without tenacity, which costs more than all the rest of it.
-    await fleet.sleep(_pause(first, 1))
+    _tell(fleet, first, pause := _pause(first, 1))
+    await fleet.sleep(pause)
     return await retrying(again)
 
 
@@ -87,7 +90,12 @@ def _fault_of(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
+def _tell(fleet: Fleet, fault: BaseException | None, pause: float) -> None:
+    if isinstance(fault, Transient) and fault.retry_after:
+        fleet.tell_pause(fault, pause)
+
+
 def _pause(fault: BaseException | None, attempt: int) -> float:
-    """Full jitter, but never sooner than the server wished."""
+    """Full jitter, but never sooner than the server wished, within reason."""
     wished = fault.retry_after if isinstance(fault, Transient) else None
-    return max(wished or 0.0, random.uniform(0.0, doubled(attempt)))
+    return max(random.uniform(0.0, doubled(attempt)), min(wished or 0.0, LONGEST_WISH))

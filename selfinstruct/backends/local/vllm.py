@@ -116,7 +116,7 @@ def _reason(server: Child) -> str:
 
 async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
     try:
-        async with session.get(f"{url}/health") as answer:
+        async with session.get(f"{url}/health", allow_redirects=False) as answer:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False

@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import httpx2
 import openai
+from aiohttp.http_exceptions import ContentEncodingError
 
-from selfinstruct.backends.base import LONGEST_WAIT
+from selfinstruct.backends.base import LONGEST_WAIT, LONGEST_WISH
 from selfinstruct.backends.openai.headers import retry_after
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, SelfInstructError, Transient
@@ -46,6 +48,8 @@ class Said(NamedTuple):
     param: str = ""
     body: str = ""
     retry_after: float | None = None
+    location: str = ""
+    """Where a redirect points to."""
 
 
 class BadRequest(Refused):
@@ -81,7 +85,7 @@ def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: 
         Transient: it is not JSON, or not an object.
         SelfInstructError: it is an error, by its status or in spite of it.
     """
-    if status >= 400:
+    if status >= 300:
         raise error_of(read_error(status, headers, content, server), server)
     try:
         payload = parsed(content)
@@ -120,7 +124,15 @@ def read_error(status: int, headers: Mapping[str, str], content: bytes, server: 
         status = code  # Gateways put the true status into the body of a 200.
     words = " ".join(str(word) for word in (code, shaped.get("type"), shaped.get("status")) if word)
     message = _one_line(str(shaped.get("message") or "") or _what_came(content))
-    return Said(status, message, words, str(shaped.get("param") or ""), body[:BODY_KEPT], retry_after(headers))
+    return Said(
+        status,
+        message,
+        words,
+        str(shaped.get("param") or ""),
+        body[:BODY_KEPT],
+        retry_after(headers),
+        server.clean(headers.get("location", "")),
+    )
 
 
 def error_of(said: Said, server: Server) -> SelfInstructError:  # noqa: PLR0911 - a line for each meaning
@@ -129,7 +141,9 @@ def error_of(said: Said, server: Server) -> SelfInstructError:  # noqa: PLR0911 
         return EndpointError(f"{server.url}: no quota left: {said.message}: top up the account, then run again")
     if said.status in (400, 403, 422) and _matches(_FILTERED, said):
         return _refused("content_filter", said)
-    if said.status in (401, 403):
+    if 300 <= said.status < 400:
+        return EndpointError(_redirect_advice(said, server))
+    if said.status in (401, 403, 407):
         return EndpointError(_key_advice(said, server))
     if said.status == 413 or (said.status in (400, 422, 429) and _matches(_TOO_LONG, said)):
         return _refused("prompt_too_long", said)
@@ -154,6 +168,9 @@ def broken_connection(error: BaseException, server: Server) -> Transient:
     return Transient("connection", _one_line(f"{server.url}: {causes[-1]!r}"))
 
 
+_ASKED = ("/models", "/chat/completions", "/completions", "/files", "/batches")
+"""What is asked below the address of a server."""
+
 # Codes and wordings of the servers people use: OpenAI, Azure, vLLM, llama.cpp, SGLang, TGI, OpenRouter, Mistral,
 # DeepSeek, Anthropic, Gemini. tests/backends/test_boundary.py has an example of each.
 _QUOTA = re.compile(
@@ -173,16 +190,20 @@ _NO_MODEL = re.compile(
     r"model_not_found|invalid[_ ]model|model.{0,120}(not found|not exist|not a valid)|not a valid model|unknown model",
     re.IGNORECASE,
 )
+_OF_A_KEY = re.compile(r"\b(api|access|secret)?[-_ ]?(key|token|credential)s?\b|auth", re.IGNORECASE)
 _BROKEN: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "tls", "its certificate is not trusted"),
     (aiohttp.ClientConnectorSSLError, "tls", "no TLS connection"),
     (aiohttp.ClientConnectorDNSError, "no_such_host", "the name is unknown"),
+    (ContentEncodingError, "truncated_body", "the answer cannot be decompressed"),
     (aiohttp.ClientPayloadError, "truncated_body", "the answer broke off"),
     (httpx2.DecodingError, "truncated_body", "the answer cannot be decompressed"),
     ((aiohttp.ServerTimeoutError, TimeoutError), "timeout", "no answer in time"),
     (aiohttp.ServerDisconnectedError, "disconnected", "the connection was closed without an answer"),
     (ConnectionResetError, "disconnected", "the connection was reset"),
     (ConnectionRefusedError, "connection_refused", "the connection was refused"),
+    (aiohttp.ClientProxyConnectionError, "connection", "no connection to the proxy on the way"),
+    (aiohttp.ClientHttpProxyError, "connection", "the proxy on the way makes no connection"),
     (aiohttp.ClientConnectorError, "connection", "no connection"),
     (aiohttp.ClientResponseError, "not_http", "what answers does not speak HTTP"),
 )
@@ -195,7 +216,7 @@ def _transient(said: Said, server: Server) -> Transient:
         f"{server.url}: {said.status}: {said.message}",
         status=said.status,
         body=said.body,
-        retry_after=said.retry_after,
+        retry_after=None if said.retry_after is None else min(said.retry_after, LONGEST_WISH),
     )
 
 
@@ -217,9 +238,34 @@ def _unreadable(kind: str, what: str, status: int, content: bytes, server: Serve
 
 
 def _key_advice(said: Said, server: Server) -> str:
+    words = f"({said.status}: {said.message})"
+    if said.status == 407:
+        return f"{server.url}: a proxy on the way wants a password: look at HTTP_PROXY and HTTPS_PROXY {words}"
+    if said.status == 403 and not _matches(_OF_A_KEY, said):
+        return f"{server.url}: will not answer us: look at why, and what the key in {server.key_env} may do {words}"
     if not server.key:
-        return f"{server.url}: wants a key: set {server.key_env} ({said.status}: {said.message})"
-    return f"{server.url}: the key in {server.key_env} was refused ({said.status}: {said.message})"
+        return f"{server.url}: wants a key: set {server.key_env} {words}"
+    return f"{server.url}: the key in {server.key_env} was refused {words}"
+
+
+def _redirect_advice(said: Said, server: Server) -> str:
+    """Nothing follows a redirect: prompts and keys go to the address that was named, and to no other."""
+    to = _address(said.location, server)
+    advice = "if that is meant, name it with --base-url"
+    return f"{server.url}: redirects to {to} ({said.status}), where nothing is sent: {advice}"
+
+
+def _address(location: str, server: Server) -> str:
+    """Where a redirect points to, whole, without what might be a secret in it."""
+    try:
+        parts = urlsplit(urljoin(server.url + "/", location))
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        host = ""
+    if not (location and host):
+        return "an address that it does not name"
+    path = next((parts.path.removesuffix(end) for end in _ASKED if parts.path.endswith(end)), parts.path)
+    return _one_line(f"{parts.scheme}://{host}{path}")
 
 
 def _dialect_advice(said: Said, server: Server) -> str:
@@ -253,9 +299,19 @@ def _what_came(content: bytes) -> str:
     start = content[:400].lstrip().lower()
     if not start:
         return "an empty body"
+    if start.startswith((b"{", b"[")) and _is_json(content):
+        return "JSON without a message: " + _one_line(content[:200].decode("utf-8", errors="replace"))[:80]
     if start.startswith((b"<!doctype", b"<html")):
         return "an HTML page"
     return "text that is not JSON: " + _one_line(content[:200].decode("utf-8", errors="replace"))[:80]
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        parsed(content)
+    except ValueError:
+        return False
+    return True
 
 
 def _matches(pattern: re.Pattern[str], said: Said) -> bool:

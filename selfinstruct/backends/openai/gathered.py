@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from selfinstruct.backends.base import Again
 from selfinstruct.backends.openai.batch_files import MOST_BYTES, MOST_LINES, Batch, Gathering, Journal, Place, places
 from selfinstruct.backends.openai.boundary import BadRequest, NotFound, error_of, object_of, read_error
 from selfinstruct.backends.openai.parameters import Parameters
@@ -114,19 +115,22 @@ class BatchBackend:
 
     async def complete(self, request: Request) -> Completion:
         """See `Backend.complete`."""
+        while True:
+            with contextlib.suppress(Again):
+                return await self.once(request)
+
+    async def once(self, request: Request) -> Completion:
+        """See `Repeating.once`: a line of a file is a request."""
         id = _id_of(request)
         if id in self._kept:
             # What is final is an answer still; after anything else it is worth asking anew, now that time has passed.
             with contextlib.suppress(Transient, EndpointError):
-                if answer := self._understood(self._take(self._kept.pop(id)), body_of(request, self.model)):
-                    return answer
-        while True:
-            names = self._enter(id, request)
-            found = await self._wait(id)
-            if isinstance(found, Exception):
-                raise found
-            if answer := self._understood(self._take(found), names):
-                return answer
+                return self._understood(self._take(self._kept.pop(id)), body_of(request, self.model))
+        names = self._enter(id, request)
+        found = await self._wait(id)
+        if isinstance(found, Exception):
+            raise found
+        return self._understood(self._take(found), names)
 
     def retire(self) -> None:
         """Let go of what was handed out: the run has ended in order, so all of it is in the ledger."""
@@ -259,18 +263,21 @@ class BatchBackend:
 
     # -- what a line says ---------------------------------------------------------------------------------------------
 
-    def _understood(self, line: Mapping[str, Any], names: Iterable[str]) -> Completion | None:
-        """The answer in a line; None where the request is to be asked anew, for a parameter that the model refuses.
+    def _understood(self, line: Mapping[str, Any], names: Iterable[str]) -> Completion:
+        """The answer in a line.
 
         Args:
             names: the parameters that it was asked with.
+
+        Raises:
+            Again: the request is to be asked anew, for the model refuses a parameter.
         """
         try:
             return answer_in(line, self._server)
         except BadRequest as refusal:
             if not self._parameters.learn(refusal.said, dict.fromkeys(names)):
                 raise
-            return None
+            raise Again(str(refusal)) from refusal
 
     def _tell_useless(self, batch: Batch, useless: Counter[bool]) -> None:
         for nameless, count in useless.items():

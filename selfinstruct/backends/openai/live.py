@@ -12,15 +12,14 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import httpx2
 
-from selfinstruct.backends.base import Backend, Limits, Queue, Several
-from selfinstruct.backends.openai.boundary import BadRequest, NotFound, boundary, payload_of
+from selfinstruct.backends.base import Again, Backend, Limits, Queue, Several
+from selfinstruct.backends.openai.boundary import BadRequest, NotFound, boundary, error_of, payload_of, read_error
 from selfinstruct.backends.openai.headers import limits_of
 from selfinstruct.backends.openai.parameters import Parameters
 from selfinstruct.backends.openai.preflight import not_found, resolve_model
@@ -33,8 +32,12 @@ from selfinstruct.records import Completion, Request
 
 PREFLIGHT_TIMEOUT = 30.0
 """Seconds that a server may take to list its models."""
-LONGEST_BODY = 64_000_000
-"""Bytes after which an answer is taken for one without an end."""
+LONGEST_BODY, LONGEST_TEXT, LONGEST_LIST = 64_000_000, 16_000_000, 8_000_000
+"""Bytes after which an answer is taken for one without an end: one with log-probabilities, any other, and a list of
+models."""
+LARGE, LARGE_AT_ONCE = 250_000, 2
+"""Bytes from which on an answer is large, and how many of those are read to their end at once: so what is held does not
+grow with the width."""
 
 # How many requests are in flight is the fleet's to say. Connections are dropped before uvicorn, which vLLM runs on,
 # closes idle ones at 5 seconds: a request sent into a closing connection is lost.
@@ -121,6 +124,7 @@ class OpenAIBackend:
         self._client = client_of(server)
         told = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
         self._headers = told | {"Authorization": f"Bearer {self._client.api_key}"}
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         near = is_local(server.url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
@@ -134,17 +138,26 @@ class OpenAIBackend:
 
     async def complete(self, request: Request) -> Completion:
         """See `Backend.complete`."""
-        path = "/completions" if request.prompt is not None else "/chat/completions"
-        plain = body_of(request, self.model)
         while True:
-            body = self._parameters.fitted(plain)
-            try:
-                return completion_of(await self._post(path, body), self._server)
-            except BadRequest as refusal:
-                if not self._parameters.learn(refusal.said, body):
-                    raise
-            except NotFound as missing:
-                raise await not_found(self._get, self._server, body["model"], missing, path) from missing
+            with suppress(Again):
+                return await self.once(request)
+
+    async def once(self, request: Request) -> Completion:
+        """See `Repeating.once`."""
+        path = "/completions" if request.prompt is not None else "/chat/completions"
+        body = self._parameters.fitted(body_of(request, self.model))
+        try:
+            return completion_of(await self._post(path, body), self._server)
+        except BadRequest as refusal:
+            if not self._parameters.learn(refusal.said, body):
+                raise
+            raise Again(str(refusal)) from refusal
+        except NotFound as missing:
+            raise await not_found(self._get, self._server, body["model"], missing, path) from missing
+        except Fault as fault:
+            # The frames of a traceback hold what was read, which may be much, for as long as somebody waits.
+            fault.__context__ = None
+            raise fault.with_traceback(None) from None
 
     async def queue(self) -> Queue | None:
         """See `Telling.queue`; asked of vLLM alone, which tells it beside the API, under /metrics."""
@@ -167,22 +180,41 @@ class OpenAIBackend:
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         content = json.dumps(body).encode()
         with boundary(self._server):
-            async with self._session.post(self.url + path, data=content, headers=self._headers) as answer:
-                said = await self._read(answer)
+            async with self._session.post(
+                self.url + path, data=content, headers=self._headers, allow_redirects=False
+            ) as answer:
+                said = await self._read(answer, LONGEST_BODY if "logprobs" in body else LONGEST_TEXT)
         self.limits = limits_of(answer.headers)
         return payload_of(answer.status, answer.headers, said, self._server)
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        pieces, size = list[bytes](), 0
-        async for piece in answer.content.iter_any():
+    async def _read(self, answer: aiohttp.ClientResponse, most: int) -> bytes:
+        """The body of an answer; the rest of a large one when its turn comes."""
+        pieces = list[bytes]()
+        if await self._fill(pieces, answer, min(LARGE, most)):
+            return b"".join(pieces)
+        async with self._large:
+            if await self._fill(pieces, answer, most):
+                return b"".join(pieces)
+        raise Transient("endless_body", f"{self.url}: an answer of more than {most:,} bytes")
+
+    async def _fill(self, pieces: list[bytes], answer: aiohttp.ClientResponse, most: int) -> bool:
+        """Read on until there are more bytes than so many; whether the body ended before."""
+        size = sum(map(len, pieces))
+        while size <= most:
+            if not (piece := await answer.content.readany()):
+                return True
             pieces.append(piece)
             size += len(piece)
-            if size > LONGEST_BODY:
-                raise Transient("endless_body", f"{self.url}: an answer of more than {LONGEST_BODY:,} bytes")
-        return b"".join(pieces)
+        return False
 
     async def _get(self, path: str) -> bytes:
+        url = self.url + path if path.startswith("/") else path
         with boundary(self._server):
-            async with asyncio.timeout(PREFLIGHT_TIMEOUT):
-                answer = await self._client.get(path, cast_to=httpx2.Response)
-        return answer.content
+            async with (
+                asyncio.timeout(PREFLIGHT_TIMEOUT),
+                self._session.get(url, headers=self._headers, allow_redirects=False) as answer,
+            ):
+                said = await self._read(answer, LONGEST_LIST)
+        if answer.status >= 300:
+            raise error_of(read_error(answer.status, answer.headers, said, self._server), self._server)
+        return said

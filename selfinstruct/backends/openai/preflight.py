@@ -11,12 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from selfinstruct.backends.openai.boundary import NotFound, parsed
 from selfinstruct.backends.openai.server import Server
-from selfinstruct.errors import EndpointError, Transient, Unreachable
+from selfinstruct.errors import EndpointError, Fault, Transient, Unreachable
 from selfinstruct.inputs.config import is_local
 
 Get = Callable[[str], Awaitable[bytes]]
 """Fetches an address, absolute or below the server's; raises what `boundary` raises."""
 
+_NOBODY = ("connection_refused", "connection", "no_such_host", "timeout")
+"""Faults of those who met nobody."""
+_LONGEST_NAME, _COMPARED = 300, 1_000
+"""Characters of a model's name, and models compared with one that is not there: a list may be of any length."""
 _LISTED = 8
 """Models that a message names at most."""
 
@@ -27,7 +31,12 @@ async def resolve_model(get: Get, server: Server, wanted: str) -> str:
     Raises:
         EndpointError: nothing answers, the key is refused, the address is not an API's, or the model is not there.
     """
-    models = await _models_or_advice(get, server)
+    try:
+        models = await _models_or_advice(get, server)
+    except Fault as fault:
+        if not wanted:
+            raise EndpointError(f"{fault}: its list of models cannot be read: name one with --model") from None
+        return wanted
     if not wanted:
         return _only(models, server)
     if models and is_local(server.url) and not _served(wanted, models):
@@ -39,8 +48,13 @@ async def not_found(get: Get, server: Server, wanted: str, missing: NotFound, pa
     """What to say about a 404 for `path`, after another look at what the server has."""
     try:
         models = await served_models(get)
-    except (NotFound, Transient):
+    except (NotFound, Fault):
         return await _wrong_path(get, server) or EndpointError(f"{server.url}: has no {path}: {missing}")
+    if missing.names_model and _served(wanted, models):
+        return EndpointError(
+            f"{server.url}: lists {wanted!r} and says that there is none ({missing}): look there, or name another with"
+            " --model"
+        )
     if missing.names_model:
         return no_such_model(server, wanted, models)
     other = "chat" if path == "/completions" else "completion"
@@ -51,7 +65,7 @@ async def served_models(get: Get) -> list[str]:
     """The names in the server's list of models.
 
     Raises:
-        NotFound, Transient, EndpointError: there is no list to be had.
+        NotFound, Fault, EndpointError: there is no list to be had.
     """
     content = await get("/models")
     try:
@@ -61,7 +75,7 @@ async def served_models(get: Get) -> list[str]:
     entries = listed.get("data") if isinstance(listed, dict) else listed
     if not isinstance(entries, list):
         return []
-    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+    return [str(entry["id"])[:_LONGEST_NAME] for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
 def no_such_model(server: Server, wanted: str, models: Sequence[str]) -> EndpointError:
@@ -79,8 +93,16 @@ async def _models_or_advice(get: Get, server: Server) -> list[str]:
             raise advice from None
     except Transient as fault:
         if fault.status is None:
-            raise Unreachable(f"nothing answers at {fault}: is the server running?") from None
+            raise Unreachable(_nobody(fault)) from None
+        raise
     return []
+
+
+def _nobody(fault: Transient) -> str:
+    """What to say where the first question was not answered over HTTP at all."""
+    if fault.kind in _NOBODY:
+        return f"nothing answers at {fault}: is the server running?"
+    return f"{fault}: is this the right address?"
 
 
 async def _wrong_path(get: Get, server: Server) -> EndpointError | None:
@@ -88,7 +110,7 @@ async def _wrong_path(get: Get, server: Server) -> EndpointError | None:
     below = server.url.rstrip("/") + "/v1"
     try:
         await served_models(lambda path: get(below + path))
-    except (NotFound, Transient, EndpointError):
+    except (NotFound, Fault, EndpointError):
         return None
     return EndpointError(f"{server.url}: no API here, but there is one at {below}: set base_url to that")
 
@@ -110,7 +132,7 @@ def _nearest(wanted: str, models: Sequence[str]) -> list[str]:
     def likeness(name: str) -> float:
         return difflib.SequenceMatcher(None, wanted.lower(), name.lower()).ratio()
 
-    return sorted(models, key=likeness, reverse=True)
+    return sorted(models[:_COMPARED], key=likeness, reverse=True) + list(models[_COMPARED:])
 
 
 def _list(models: Sequence[str]) -> str:

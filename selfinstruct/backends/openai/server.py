@@ -55,11 +55,12 @@ def _server(url: str, key_env: str, key: str) -> Server:
 
 
 def client_of(server: Server) -> AsyncOpenAI:
-    """A client for what is asked once: no retries of its own, past the environment's proxies for a server near by."""
+    """A client for what is asked once: no retries of its own, no redirects, past the environment's proxies for a server
+    near by."""
     return AsyncOpenAI(
         base_url=server.url,
         api_key=server.key or "none",
         max_retries=0,
         timeout=httpx2.Timeout(None, connect=_CONNECT_TIMEOUT),
-        http_client=DefaultAioHttpClient(mounts=_NO_PROXY if is_local(server.url) else None),
+        http_client=DefaultAioHttpClient(mounts=_NO_PROXY if is_local(server.url) else None, follow_redirects=False),
     )

@@ -62,15 +62,11 @@ def completion_of(payload: Mapping[str, Any], server: Server) -> Completion:
     calls = tuple(_calls(message))
     if content is None and not (reason or reasoning or calls):
         raise _hollow("no_content", "an answer without text", payload, server)
-    usage = object_of(payload.get("usage"))
     return Completion(
         text=content or "",
         finish_reason=str(reason or "stop"),
         model=str(payload.get("model") or ""),
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(object_of(usage.get("prompt_tokens_details")), "cached_tokens"),
-        reasoning_tokens=_count(object_of(usage.get("completion_tokens_details")), "reasoning_tokens"),
+        **_counts(object_of(payload.get("usage"))),
         reasoning=reasoning,
         reasoning_from=reasoning_from,
         calls=calls,
@@ -236,6 +232,24 @@ def _list(value: Any) -> list[Any]:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -MOST_TOKENS < value < MOST_TOKENS
+
+
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """The counts of an answer, 0 where they are not told; a part is never more than its whole.
+
+    Some servers (xAI) leave thoughts out of the tokens of the answer, and have them in the total.
+    """
+    prompt, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if prompt and written:
+        written = max(written, _count(usage, "total_tokens") - prompt)
+    cached = _count(object_of(usage.get("prompt_tokens_details")), "cached_tokens")
+    thoughts = _count(object_of(usage.get("completion_tokens_details")), "reasoning_tokens")
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "cached_tokens": min(cached, prompt),
+        "reasoning_tokens": min(thoughts, written) if written else thoughts,
+    }
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int:
