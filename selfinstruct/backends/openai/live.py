@@ -151,7 +151,7 @@ class OpenAIBackend:
         if not self.tells_queue:
             return None
         try:
-            text = (await self._get(f"{self.url.removesuffix('/v1')}/metrics")).decode(errors="replace")
+            text = await self._get(f"{self.url.removesuffix('/v1')}/metrics")
         except (NotFound, Fault, EndpointError):
             return None
         counts = {"running": 0, "waiting": 0}
@@ -181,8 +181,8 @@ class OpenAIBackend:
                 raise Transient("endless_body", f"{self.url}: an answer of more than {LONGEST_BODY:,} bytes")
         return b"".join(pieces)
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(self, path: str) -> str:
         with boundary(self._server):
             async with asyncio.timeout(PREFLIGHT_TIMEOUT):
                 answer = await self._client.get(path, cast_to=httpx2.Response)
-        return answer.content
+        return self._server.text_of(answer.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig, is_local
+from selfinstruct.text.secrets import is_in_url, masked, remember, scrubbed
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,23 @@ class Server:
     key: str = field(default="", repr=False)
     """The key itself; "" when there is none."""
 
+    def __post_init__(self) -> None:
+        remember(self.key)
+
     def clean(self, text: str) -> str:
-        """The text without the key: some servers repeat it in their refusals."""
-        return text.replace(self.key, "[key]") if self.key else text
+        """The text without this key or another: some servers repeat it."""
+        return scrubbed(text)
+
+    def text_of(self, content: bytes, errors: str = "replace") -> str:
+        """What a server sent, in whatever encoding JSON may have, without any key: nothing else of it is read.
+
+        Args:
+            errors: what becomes of bytes that are no text, as `bytes.decode` has it.
+
+        Raises:
+            UnicodeDecodeError: there are such, and `errors` does not say what becomes of them.
+        """
+        return self.clean(content.decode(json.detect_encoding(content), errors))
 
 
 HOSTED = "https://api.openai.com/v1"
@@ -47,6 +63,10 @@ def servers_of(config: BackendConfig) -> list[Server]:
 
 
 def _server(url: str, key_env: str, key: str) -> Server:
+    if is_in_url(url):
+        raise EndpointError(
+            f"base_url {masked(url.partition('?')[0].rpartition('@')[2])!r}: a key or password stands in it: leave it out, and name the variable that holds it with api_key_env"
+        )
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise EndpointError(f"base_url {url!r} is no address: write it as http://localhost:8000/v1")
     if url == HOSTED and not key:
