@@ -111,9 +111,10 @@ def _of_base64(char: str) -> str:
 
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"(?:sk|rk|pk)[-_](?=[\w-]{8})|(?:xai|nvapi|pplx|glpat|csk|tvly|gsk|hf|r8|fw|tgp|ghp|gho|ghs|ghu|github_pat)"
-    r"[-_](?=[\w-]{16})|xox[a-z]-(?=[\w-]{8})|AIza(?=[\w-]{20})|(?:AKIA|ASIA)(?=[A-Z0-9]{12})|ya29\.(?=[\w-]{8})"
-    r"|eyJ(?=[\w-]{8,}\.)|(?i:bearer|basic)\s+(?=[\w.~+/=-]{8})"
+    r"sk[-_](?=[\w-]{8})|[rp]k-(?=[\w-]{16})|[rp]k_(?:live|test)_|(?:xai|nvapi|pplx|glpat|csk|tvly)-(?=[\w-]{16})"
+    r"|(?:gsk|hf|r8|fw|tgp_v1|gh[opsu]|github_pat)_(?=[A-Za-z0-9]{16})|xox[a-z]-(?=[\w-]{8})|AIza(?=[\w-]{20})"
+    r"|(?:AKIA|ASIA)(?=[A-Z0-9]{12})|ya29\.(?=[\w-]{8})|eyJ(?=[\w-]{8,}\.)"
+    r"|(?i:bearer|basic)\s+(?=[\w.~+/=-]{8})(?=[\w.~+/=-]*\d)"
     r")[\w.~+/=-]+"
 )
 """Keys of the services that people use, by how they begin."""

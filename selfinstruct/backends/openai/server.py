@@ -12,7 +12,8 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig, is_local
-from selfinstruct.text.secrets import is_in_url, masked, remember, scrubbed
+from selfinstruct.inputs.given import CURE
+from selfinstruct.text.secrets import is_in_url, remember, scrubbed
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,20 @@ def servers_of(config: BackendConfig) -> list[Server]:
 
 def _server(url: str, key_env: str, key: str) -> Server:
     if is_in_url(url):
-        raise EndpointError(
-            f"base_url {masked(url.partition('?')[0].rpartition('@')[2])!r}: a key or password stands in it: leave it out, and name the variable that holds it with api_key_env"
-        )
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise EndpointError(f"the base URL: a key or password stands in it: {CURE}")
+    if not _is_address(url):
         raise EndpointError(f"base_url {url!r} is no address: write it as http://localhost:8000/v1")
     if url == HOSTED and not key:
         raise EndpointError(f"{url}: wants a key: set {key_env}, or base_url for a server of your own")
     return Server(url, key_env, key)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
 
 
 def client_of(server: Server) -> AsyncOpenAI:
