@@ -123,7 +123,7 @@ def _code() -> int:
         log.debug("stopped by an error that can be fixed", exc_info=True)
         return _say(str(error))
     except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):
+        if error.errno in (None, errno.EPIPE, errno.EIO):
             raise
         log.debug("stopped by the system", exc_info=True)
         return _say(f"{os.fsdecode(error.filename) if error.filename else 'the disk'}: {error.strerror or error}"[:400])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from selfinstruct.text.secrets import is_in_url, is_key, is_variable, names_secret
@@ -92,7 +93,7 @@ def _of_arguments(arguments: Any, place: Place) -> Iterator[Problem]:
     """Of the arguments of a server those that are told by the one before: `--api-key`, `x`."""
     if "server_args" not in place:
         return
-    for number, (one, other) in enumerate(zip(arguments, arguments[1:], strict=False)):
+    for number, (one, other) in enumerate(pairwise(arguments)):
         if isinstance(one, str) and one.startswith("-") and names_secret(one) and not str(other).startswith("--"):
             yield Problem((*place, number + 1), f"a key or password stands in it: {ARGUMENTS_CURE}")
 
