@@ -280,7 +280,9 @@ ANSWER = {
             "content": "fine", "reasoning": "well",
             "tool_calls": [{"id": "1", "function": {"name": "look", "arguments": '{"at": "it"}'}}],
         },
-        "logprobs": {"content": [{"token": "fine", "logprob": -1.0, "top_logprobs": [{"token": "x", "logprob": -2.0}]}]},
+        "logprobs": {"content": [{
+            "token": "fine", "logprob": -1.0, "top_logprobs": [{"token": "x", "logprob": -2.0}],
+        }]},
     }],
 }  # fmt: skip
 ESCAPED = "".join(f"\\u{ord(char):04x}" for char in KEY)
@@ -308,8 +310,9 @@ def test_a_key_never_comes_out_of_an_answer(place: str, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 413, 429, 500])
-@pytest.mark.parametrize("shape", ['{"error": {"message": KEY, "code": KEY}}', '{"detail": [{"msg": KEY, "loc": [KEY]}]}',
-                                   "[KEY", "<html>KEY", '{"choices": [], "id": KEY}', "5 KEY"])  # fmt: skip
+@pytest.mark.parametrize("shape", ['{"error": {"message": KEY, "code": KEY}}', "5 KEY",
+                                   '{"detail": [{"msg": KEY, "loc": [KEY]}]}',
+                                   "[KEY", "<html>KEY", '{"choices": [], "id": KEY}'])  # fmt: skip
 def test_a_key_never_comes_out_of_an_error(shape: str, status: int, way: str) -> None:
     """Neither its line nor the body that is kept holds it, nor the part of it that a limit leaves."""
     for before in ("", "x" * 60, "x" * (BODY_KEPT - 30)):
@@ -322,7 +325,8 @@ def test_a_key_never_comes_out_of_an_error(shape: str, status: int, way: str) ->
 
 
 @pytest.mark.parametrize("error", [
-    aiohttp.InvalidURL(f"http://{KEY}"), aiohttp.ClientError(KEY), OSError(KEY), aiohttp.NonHttpUrlRedirectClientError(KEY),
+    aiohttp.InvalidURL(f"http://{KEY}"), aiohttp.ClientError(KEY), OSError(KEY),
+    aiohttp.NonHttpUrlRedirectClientError(KEY),
     httpx2.HTTPError(KEY), aiohttp.ClientConnectorError(SimpleNamespace(host=KEY, port=1, ssl=True), OSError(KEY)),
 ], ids=lambda error: type(error).__name__)  # fmt: skip
 def test_a_key_never_comes_out_of_a_broken_connection(error: Exception) -> None:

@@ -14,7 +14,7 @@ from selfinstruct import Run
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import RunConfig, accept, assignment, load
 from selfinstruct.inputs.given import problems
-from tests.cli.conftest import Say, here, selfinstruct  # noqa: F401 - fixtures
+from tests.cli.conftest import Say
 
 SECRET = "sk-0123456789abcdef"
 PASSWORD = "hunter2"
@@ -92,7 +92,8 @@ def test_an_address_of_the_environment_is_looked_at_too(
 @pytest.mark.parametrize("tree", [
     {"backend": {"extra": {"prompt_cache_key": "a", "stop_token_ids": [1], "top_k": 3, "user": "ada"}}},
     {"backend": {"server_args": ["--tokenizer=x", "--max-model-len", "4096", "--api-key", "--enable-x"]}},
-    {"backend": {"base_url": "http://localhost:8000/v1?api-version=2024-02", "kind": "openai", "api_key_env": "MY_KEY"}},
+    {"backend": {"base_url": "http://localhost:8000/v1?api-version=2024-02",
+                 "kind": "openai", "api_key_env": "MY_KEY"}},
     {"backend": {"api_key_env": ""}}, {"roles": {"token": {"model": "m"}}}, {"export": {"facets": {"token": ["a"]}}},
     {"seeds": "/home/hf_datasets_cache_2024/x", "export": {"system_prompt": "Basic information is enough."}},
 ])  # fmt: skip
