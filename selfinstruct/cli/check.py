@@ -11,7 +11,7 @@ from selfinstruct.backends import Backend, open_backend
 from selfinstruct.cli.flags import as_json, command, implied
 from selfinstruct.cli.terminal import say
 from selfinstruct.errors import SelfInstructError
-from selfinstruct.inputs.config import BackendConfig, build, dialect_of, load
+from selfinstruct.inputs.config import BackendConfig, accept, dialect_of, load
 from selfinstruct.records import Request, Sampling, Turn
 from selfinstruct.run import loop
 from selfinstruct.text.display import json_line, one_line
@@ -40,7 +40,7 @@ def check(config_file: Path | None, as_json: bool, **flags: Any) -> int:
     tree = dict(load(config_file).get("backend", {})) if config_file else {}
     tree |= {key: value for key, value in flags.items() if value is not None}
     implied(tree)
-    found = loop.run(_look, build(BackendConfig, tree, where="backend"))
+    found = loop.run(_look, accept(BackendConfig, tree, where="backend"))
     if as_json:
         print(json_line(found))
         return 0 if found["answers"] else 1

@@ -8,7 +8,7 @@ from typing import cast
 
 import click
 
-from selfinstruct.cli.flags import as_json, command
+from selfinstruct.cli.flags import Finite, as_json, command
 from selfinstruct.cli.terminal import progress_bar
 from selfinstruct.dataset.dedup import Keep, check_roles, dedup_files
 from selfinstruct.errors import SourceError
@@ -31,7 +31,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Finite(0, 1, min_open=True),
     default=0.7,
     show_default=True,
     help="ROUGE-L above which a row is dropped.",
@@ -72,8 +72,8 @@ def dedup(
     a row kept before it, or with any row of --against.
     Dropped rows are written too, each with what it is too like and the score.
     """
-    kept = to or files[0].with_name(f"{files[0].name.partition('.')[0]}.kept.jsonl")
-    gone = dropped or kept.with_name(f"{kept.name.partition('.')[0]}.dropped.jsonl")
+    kept = to or _next_to(files[0], "kept")
+    gone = dropped or _next_to(kept, "dropped")
     check_roles(files, against, kept, gone)
     for path in (kept, gone):
         if path.exists() and not force:
@@ -90,3 +90,9 @@ def dedup(
     print(f"{report.rows} rows: {report.kept} kept, {report.dropped} dropped{inside}")
     print(f"{kept}\n{gone}")
     return 0
+
+
+def _next_to(path: Path, what: str) -> Path:
+    if not path.name:
+        raise SourceError(f"{path}: has no name to make others from; name the files with --to and --dropped")
+    return path.with_name(f"{path.name.partition('.')[0]}.{what}.jsonl")

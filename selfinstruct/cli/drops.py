@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from selfinstruct.cli.family import told_detail
-from selfinstruct.cli.flags import as_json, command, existing, run_argument
+from selfinstruct.cli.flags import MOST, as_json, command, existing, run_argument
 from selfinstruct.errors import ConfigError
 from selfinstruct.store.ledger import Ledger, StoredDraft
 from selfinstruct.store.readings import summary
@@ -19,7 +19,7 @@ from selfinstruct.text.display import json_line, one_line
 @run_argument
 @click.option("--reason", metavar="REASON", help="Only drops for this reason.")
 @click.option("--filter", "filter_name", metavar="NAME", help="Only drops by this filter.")
-@click.option("-n", "--number", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option("-n", "--number", type=click.IntRange(1, MOST), default=20, show_default=True, help="How many at most.")
 @as_json
 def drops(run: str, reason: str | None, filter_name: str | None, number: int, output_dir: Path, as_json: bool) -> int:
     """Show what was dropped, by which filter and why; for a near-duplicate, of what."""

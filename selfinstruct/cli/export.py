@@ -10,7 +10,7 @@ import click
 from selfinstruct.cli.flags import command, existing, run_argument
 from selfinstruct.cli.terminal import say
 from selfinstruct.dataset.files import export as write
-from selfinstruct.inputs.config import ExportConfig, build, dump, merge
+from selfinstruct.inputs.config import ExportConfig, accept, dump, merge
 from selfinstruct.recipes.configured import stored
 from selfinstruct.store.ledger import Ledger
 
@@ -100,7 +100,7 @@ def export(
     given = {name: value for name, value in flags.items() if value is not None}
     with Ledger.open(folder) as ledger:
         config, chain = stored(ledger)
-        options = build(ExportConfig, merge(dump(config.export), given), where="export")
+        options = accept(ExportConfig, merge(dump(config.export), given), where="export")
         last, target = chain.task_stage, to or folder / "export"
         for written in write(
             ledger, last, formats or config.formats, target, options, replace=force or to is None, notice=say

@@ -32,7 +32,11 @@ def filter(run: str, threshold: float | None, assignments: tuple[str, ...], into
     """
     filters = _filters(threshold, assignments)
     folder = existing(run, output_dir)
-    copy = folder_of(into, output_dir) if into else folder.with_name(f"{folder.name}-filtered")
+    copy = (
+        folder_of(into, output_dir)
+        if into
+        else (folder if folder.name else folder.resolve()).with_name(f"{folder.name}-filtered")
+    )
     done = rejudge(folder, copy, filters)
     for line in _changes(done):
         say(line)

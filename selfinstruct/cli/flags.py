@@ -3,6 +3,7 @@ several commands share; and the runs that an argument names."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -19,6 +20,8 @@ from selfinstruct.store.ledger import NAME as LEDGER
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+MOST = 10**9
+"""Entries that a command shows at most."""
 SETTINGS_EPILOG = """
 Run it again to continue: what is in the ledger is never asked twice.
 Every setting above has an environment variable, such as SELFINSTRUCT_{command}_MODEL; flags win
@@ -58,6 +61,15 @@ class Seconds(click.ParamType[Any]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
         seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0.0
         return seconds or self.fail(f"{value!r} is no time; write seconds, or 30m, 2h", param, ctx)
+
+
+class Finite(click.FloatRange):
+    """A number in a range, and no NaN, which is in every one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is no finite number", param, ctx)
 
 
 def _tables(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> list[Tree] | None:

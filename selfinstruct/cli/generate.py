@@ -24,8 +24,10 @@ from selfinstruct.cli.flags import (
 )
 from selfinstruct.cli.logs import Command
 from selfinstruct.cli.session import enter
-from selfinstruct.inputs.config import RunConfig, Tree, build
+from selfinstruct.inputs.config import RunConfig, Tree, accept
 
+LONGEST_NAME = 100
+"""Characters of a run's name where none is given."""
 EPILOG = """\b
 Examples:
   selfinstruct generate
@@ -93,9 +95,9 @@ def generate(context: click.Context, /, source: str | None, **given: Any) -> int
 
 def default_name(tree: Tree) -> str:
     """A run's name when none is given: what is made, and by whom."""
-    config: RunConfig = build(RunConfig, tree, where="configuration")
+    config: RunConfig = accept(RunConfig, tree, where="configuration")
     model = Path(config.backend.model).name or (
         "embedded" if config.backend.kind == "llamacpp" else config.backend.kind
     )
     recipes = "-".join(told.name for told in (config.recipe, *config.then))
-    return re.sub(r"[^a-z0-9.]+", "-", f"{recipes}-{model}".lower()).strip("-.")
+    return re.sub(r"[^a-z0-9.]+", "-", f"{recipes}-{model}".lower()).strip("-.")[:LONGEST_NAME]

@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 
-from selfinstruct.text.display import visible
-
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -20,7 +18,7 @@ class LogLines(logging.Handler):
     """The log on standard error, above a panel where one stands; control characters in it are shown, not obeyed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(visible(self.format(record), indent=""), file=sys.stderr, flush=True)
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 class Logging(click.Option):

@@ -9,15 +9,17 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from importlib import import_module
-from io import TextIOWrapper
 from typing import Any
 
 import click
 
 from selfinstruct.cli.logs import log_options
+from selfinstruct.cli.terminal import door
 from selfinstruct.errors import UserError
 from selfinstruct.text.display import one_line
+from selfinstruct.text.secrets import masked
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +87,12 @@ def cli() -> None:
 
 def run() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # A terminal that knows only some characters is shown the others by their numbers.
-            stream.reconfigure(errors="backslashreplace")
+    with door():
+        sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    """Run the command; its exit code, also where nobody reads any more."""
     try:
         code = _code()
         sys.stdout.flush()
@@ -100,7 +104,10 @@ def run() -> None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 0 if error.errno == errno.EPIPE else 130
-    sys.exit(code)
+    except Exception:  # noqa: BLE001 - a bug, whose traceback is for the terminal as all else is
+        traceback.print_exc()
+        code = 1
+    return code
 
 
 def _code() -> int:
@@ -115,12 +122,17 @@ def _code() -> int:
     except UserError as error:
         log.debug("stopped by an error that can be fixed", exc_info=True)
         return _say(str(error))
+    except OSError as error:
+        if error.errno in (None, errno.EPIPE, errno.EIO):
+            raise
+        log.debug("stopped by the system", exc_info=True)
+        return _say(f"{os.fsdecode(error.filename) if error.filename else 'the disk'}: {error.strerror or error}"[:400])
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
 
 
 def _say(line: str) -> int:
-    print(f"selfinstruct: {one_line(line)}", file=sys.stderr)
+    print(f"selfinstruct: {one_line(masked(line))}", file=sys.stderr)
     return 2
 
 

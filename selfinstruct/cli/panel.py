@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfinstruct.cli import budgets, facets
-from selfinstruct.cli.terminal import say
+from selfinstruct.cli.terminal import say, screen
 from selfinstruct.inputs.config import RunConfig
 from selfinstruct.inputs.prices import cost, prices_of
 from selfinstruct.records import WRITER, Answer, Completion, Execution
@@ -59,7 +59,7 @@ def open_watcher(folder: Path, config: RunConfig, *, as_json: bool, quiet: bool)
         return JsonLines()
     if quiet:
         return Quiet()
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     return (
         Panel(folder, config, console)
         if console.is_terminal and not console.is_dumb_terminal
@@ -328,7 +328,8 @@ class Panel(Quiet):
     def _render(self) -> RenderableType:
         notes = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in self._notes]
         body = [Text("opening the backend …", style="dim")] if self._progress is None else [self._bar(), self._facts()]
-        title = f"[bold]selfinstruct[/] {', then '.join(self._config.recipes)} · {self._folder}"
+        told = f" {', then '.join(self._config.recipes)} · {self._folder}"
+        title = Text.assemble(("selfinstruct", "bold"), one_line(told))
         return Frame(Group(*body, *notes), title=title, title_align="left", width=min(100, self._console.width))
 
     def _bar(self) -> RenderableType:
@@ -340,7 +341,7 @@ class Panel(Quiet):
         row.add_column(no_wrap=True, justify="right")
         left = "" if p.remaining is None or p.state.complete else f"about {duration(p.remaining)} left"
         done, whole = p.goal
-        row.add_row(f"[bold]{p.told_goal}[/]", ProgressBar(total=whole, completed=done), left)
+        row.add_row(Text(p.told_goal, style="bold"), ProgressBar(total=whole, completed=done), left)
         return row
 
     def _facts(self) -> RenderableType:
@@ -349,12 +350,12 @@ class Panel(Quiet):
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(style="dim", no_wrap=True, min_width=len("in flight"))
         grid.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
-        grid.add_row("model", f"{p.model} ({self._config.backend.kind})")
+        grid.add_row("model", one_line(f"{p.model} ({self._config.backend.kind})"))
         kept, drafts = sum(p.kept.values()), sum(p.kept.values()) + p.drops.total()
         stages = ", ".join(f"{stage} {p.kept[stage]}" for stage in (one.name for one in p.state.chain.stages))
         grid.add_row("accepted", f"{kept} of {drafts} drafts ({kept / max(1, drafts):.0%}): {stages}")
         for name, rows in p.fates.told().items():
-            grid.add_row(one_line(name), facets.line(rows))
+            grid.add_row(one_line(name), one_line(facets.line(rows)))
         grid.add_row("dropped", ", ".join(f"{reason} {count}" for reason, count in p.drops.most_common(4)) or "none")
         failures = f", failed {p.failed}" if p.failed else ""
         faults = "".join(f", {kind} {count}" for kind, count in p.faults.most_common(2))

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from selfinstruct.cli.flags import command, existing, published, run_argument
-from selfinstruct.cli.terminal import say
+from selfinstruct.cli.terminal import bars, say
 from selfinstruct.dataset.card import MARK, Licence, begun
 from selfinstruct.dataset.card import card as write
 from selfinstruct.dataset.files import export
@@ -58,7 +58,8 @@ def push(
         hub.permit(found, begun(ledger), private=private, force=force)
         files = _files(ledger, repo.rpartition("/")[2], formats, chosen, Path(scratch))
         hub.check(files[CARD].read_text(encoding="utf-8"))
-        pushed = hub.push(found, files, private=private, message=message or f"Push {folder.resolve().name}")
+        with bars():
+            pushed = hub.push(found, files, private=private, message=message or f"Push {folder.resolve().name}")
     done = "created" if pushed.created else "updated" if pushed.changed else "is up to date"
     say(f"{repo} {done}")
     print(pushed.url)

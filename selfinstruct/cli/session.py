@@ -15,7 +15,7 @@ from selfinstruct.cli.estimate import describe
 from selfinstruct.cli.flags import Given, folder_of
 from selfinstruct.cli.panel import Watcher, open_watcher
 from selfinstruct.cli.terminal import say
-from selfinstruct.inputs.config import RunConfig, Tree, build
+from selfinstruct.inputs.config import RunConfig, Tree, accept
 from selfinstruct.run import loop
 from selfinstruct.run.engine import Engine
 from selfinstruct.run.events import Ended, Ending
@@ -49,7 +49,7 @@ def enter(tree: Tree, given: Given, name: str) -> int:
 
 def dry_run(tree: Tree) -> int:
     """Print the first prompt and an estimate."""
-    told = read(build(RunConfig, tree, where="configuration"))
+    told = read(accept(RunConfig, tree, where="configuration"))
     check(told)
     print(describe(told))
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from selfinstruct.cli.family import drawn
-from selfinstruct.cli.flags import as_json, command, existing, run_argument
+from selfinstruct.cli.flags import MOST, as_json, command, existing, run_argument
 from selfinstruct.cli.terminal import draw
 from selfinstruct.errors import RunError
 from selfinstruct.recipes.configured import stored
@@ -31,7 +31,7 @@ from selfinstruct.text.display import json_line, visible
 @click.option(
     "-n",
     "--number",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST),
     default=10,
     show_default=True,
     help="Without ids: how many of the latest tasks.",

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from selfinstruct.errors import ConfigError
+from selfinstruct.inputs.given import DEEPEST, Problem, problems
+from selfinstruct.text.secrets import masked
 
 Tree = dict[str, Any]
 Dialect = Literal["completion", "chat"]
@@ -28,6 +30,8 @@ FileType = Literal["jsonl", "json", "parquet"]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 """A list in TOML, a tuple here: frozen."""
 Settings = TypeVar("Settings", bound=BaseModel)
+PROBLEMS = 5
+"""Problems that one line names at most."""
 OTHER_DOORS = ("sandbox", "tools")
 """What else a job may ask; no role is called so."""
 
@@ -401,8 +405,8 @@ def load(path: Path) -> Tree:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {masked(str(error))}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -440,11 +444,15 @@ def assignment(text: str) -> Tree:
     """
     key, equals, value = text.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
-        raise ConfigError(f"--set {text}: write it as key=value, such as filters.rouge.threshold=0.6")
+        raise ConfigError(f"--set {masked(text)[:80]}: write it as key=value, such as filters.rouge.threshold=0.6")
     try:
         tree: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         tree = value
+    except (ValueError, RecursionError):
+        raise ConfigError(f"--set {masked(key)[:80]}: a number of thousands of digits, or nested too deeply") from None
+    if key.count(".") > DEEPEST:
+        raise ConfigError(f"--set {masked(key)[:80]}…: no setting lies so deep")
     for part in reversed(key.split(".")):
         tree = {part.strip(): tree}
     return dict(tree)
@@ -463,6 +471,29 @@ def build(model: type[Settings], tree: Mapping[str, Any], *, where: str) -> Sett
         return model.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(_problems(model, error))) from None
+
+
+def accept(model: type[Settings], tree: Mapping[str, Any], *, where: str) -> Settings:
+    """As `build`, from what a person gave: nothing is taken that cannot or should not be stored (`inputs.given`).
+
+    Raises:
+        ConfigError: as `build`, and a number that is none, text that is none, or a key; a key is not repeated.
+    """
+    refuse(tree, where=where)
+    return build(model, tree, where=where)
+
+
+def refuse(tree: Mapping[str, Any], *, where: str) -> None:
+    """Look whether all of what a person gave may be a setting; see `accept`."""
+    found = [_placed(problem) for problem in problems(tree)]
+    if found:
+        raise ConfigError(f"{where}: " + "; ".join(found[:PROBLEMS]))
+
+
+def _placed(problem: Problem) -> str:
+    place = _dotted(problem.place)[:100]
+    what = problem.what if problem.what.startswith(" ") or not place else f": {problem.what}"
+    return f"`{place}`{what}" if place else what
 
 
 def unknown_name(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> ConfigError:
@@ -503,7 +534,14 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
         elif problem["type"] == "value_error":
             yield ((f"`{place}`: " if place else "") + problem["msg"].removeprefix("Value error, "))
         else:
-            yield f"`{place}` = {problem['input']!r:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            yield f"`{place}` = {masked(_shown(problem['input']))}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
@@ -532,7 +570,10 @@ def _nearest(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
 
 def is_local(url: str) -> bool:
     """Whether an address is this machine or its private network, where no proxy of the environment stands between."""
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:

@@ -14,6 +14,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,12 +96,17 @@ def read_rows(path: str | Path, on_bad: OnBad = refuse) -> Iterator[Row]:
 
 # Folders
 
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+"""What `datasets` writes beside the data that it saves."""
+_OUTSIDE = "names files outside its folder; name the folder or file that is meant"
+
 
 def _folder_rows(folder: Path, on_bad: OnBad) -> Iterator[Row]:
     """What `datasets` alone understands goes to it; data files are read here, for their lines have places."""
     files = _data_files(folder)
     kinds = sorted({_suffix(file) for file in files})
-    if any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
+    if any((folder / name).exists() for name in (_STATE, _SPLITS)):
+        _check_saved(folder)
         yield from _dataset_rows(folder, lambda datasets: datasets.load_from_disk(str(folder)))
     elif _has_configurations(folder) or (not files and any(folder.rglob("*.arrow"))):
         yield from _dataset_rows(folder, lambda datasets: datasets.load_dataset(str(folder), streaming=True))
@@ -133,9 +139,51 @@ def _has_configurations(folder: Path) -> bool:
         return False
     front = text.split("\n---", 1)[0] if text.startswith("---") else ""
     _, said, configurations = front.partition("\nconfigs:")
-    if "://" in configurations:
+    if "://" in configurations or (said and any(map(_leads_out, _texts(_front_matter(front))))):
         refuse(str(folder), "its README.md names files elsewhere; download them and name their folder")
     return bool(said)
+
+
+def _front_matter(front: str) -> Any:
+    """The files that a README's front matter names."""
+    yaml = import_module("yaml")
+    try:
+        return yaml.safe_load(front.removeprefix("---")).get("configs")
+    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
+        return None  # `datasets` will say
+
+
+def _check_saved(folder: Path) -> None:
+    """Refuse a saved dataset which says that its data are files beyond its folder."""
+    for split in _saved(folder / _SPLITS, "splits"):
+        if _leads_out(split):
+            refuse(str(folder / _SPLITS), _OUTSIDE)
+    for state in (folder / _STATE, *folder.glob(f"*/{_STATE}")):
+        if any(_leads_out(file) for file in _saved(state, "_data_files")):
+            refuse(str(state), _OUTSIDE)
+
+
+def _saved(path: Path, key: str) -> list[str]:
+    """The texts under a key of a saved dataset's JSON; none where `datasets` will say what is wrong with it."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return []
+    return list(_texts(told))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from _texts(one)
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path does not stay below the folder that it is in."""
+    return ".." in re.split(r"[/\\]", path) or path.startswith(("/", "~", "\\"))
 
 
 def _dataset_rows(folder: Path, load: Callable[[Any], Any]) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from selfinstruct.dataset.files import Written, export
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import RunConfig, Tree, build, differences, dump, may_change, merge
+from selfinstruct.inputs.config import RunConfig, Tree, build, differences, dump, may_change, merge, refuse
 from selfinstruct.recipes.chain import Chain
 from selfinstruct.recipes.configured import stored
 from selfinstruct.run.told import Told, prompts_of, resolve, source
@@ -59,6 +59,7 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> Told:
     # Resolved anew, since the version that began the run may not have known every setting.
     before = resolve(begun.config, begun.chain, seeds)
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
+    refuse(tree, where="configuration")
     asked = build(RunConfig, _over(dump(before), tree), where="configuration")
     try:
         chain = Chain.of(asked)

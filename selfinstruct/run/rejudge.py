@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from selfinstruct.dataset.files import Written
 from selfinstruct.errors import RunError
-from selfinstruct.inputs.config import RunConfig, build, dump, merge
+from selfinstruct.inputs.config import RunConfig, build, dump, merge, refuse
 from selfinstruct.records import Draft, Job, Outcome, Reason, Verdict
 from selfinstruct.run.folder import exported, write_config
 from selfinstruct.run.state import RunState
@@ -84,6 +84,7 @@ def other_settings(ledger: Ledger, filters: Mapping[str, Any]) -> Told:
         ConfigError: a filter or setting that there is not.
     """
     told = Told.stored(ledger)
+    refuse({"filters": filters}, where="filter settings")
     asked = build(RunConfig, merge(dump(told.config), {"filters": filters}), where="filter settings")
     return told._replace(config=resolve(asked, told.chain, told.seeds))
 

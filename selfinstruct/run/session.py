@@ -27,7 +27,7 @@ from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import Written
 from selfinstruct.dataset.files import export as write
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import BackendConfig, ExportConfig, RunConfig, Tree, build, doors_of, dump, load, merge
+from selfinstruct.inputs.config import BackendConfig, ExportConfig, RunConfig, Tree, accept, doors_of, dump, load, merge
 from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.inputs.rows import OnBad
 from selfinstruct.recipes.chain import Chain
@@ -149,7 +149,7 @@ class Run:
             check(told)
             return cls(folder, tree, told)
         skipped: list[str] = []
-        told = read(build(RunConfig, tree, where="configuration"), on_bad=_noting(skipped))
+        told = read(accept(RunConfig, tree, where="configuration"), on_bad=_noting(skipped))
         check(told)
         return cls(folder, tree, told, skipped=skipped)
 
@@ -288,7 +288,7 @@ class Run:
             async with AsyncExitStack() as stack:
                 world = await self._world(stack, going, seen)
                 writer = next(iter(world.models.values())).model
-                asked = build(RunConfig, self._tree, where="configuration")
+                asked = accept(RunConfig, self._tree, where="configuration")
                 if writer != asked.backend.model and asked.backend.dialect is None:
                     # Only now is it known who answers, and so which prompts suit.
                     told = self._told = read(asked, writer)
@@ -429,7 +429,7 @@ class Run:
         self._check_begun()
         with Ledger.open(self.folder) as ledger:
             config, chain = stored(ledger)
-            asked = build(ExportConfig, merge(dump(config.export), options), where="export")
+            asked = accept(ExportConfig, merge(dump(config.export), options), where="export")
             folder = Path(to) if to else self.folder / "export"
             return write(
                 ledger,

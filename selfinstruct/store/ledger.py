@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -43,6 +43,7 @@ from selfinstruct.records import (
     Tool,
     Usage,
 )
+from selfinstruct.store.damage import damaged
 from selfinstruct.store.keys import Kind, canonical
 from selfinstruct.store.schema import FIRST, TALLIES, migrate, newest, version
 from selfinstruct.store.texts import folded, unfolded
@@ -235,8 +236,25 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if isinstance(error, _UNREADABLE) and (what := self._damage()) is not None:
+                cure = "restore it from a copy, or begin another run with --run"
+                raise RunError(f"{self.path}: damaged: {what} cannot be read; {cure}") from error
+        finally:
+            self.close()
+
+    def _damage(self) -> str | None:
+        """What cannot be read, as far as there is such: an error may also be a bug of ours."""
+        if (what := damaged(self.query)) is not None:
+            return what
+        try:
+            answers = map(_answer, self._rows(f"SELECT {_ANSWER} FROM answers"))
+            for _ in chain(self.seeds(), answers, self.drafts(), self.samples()):
+                pass
+        except ValueError as error:
+            return " ".join(str(error).split())[:120]
+        return None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -728,6 +746,8 @@ def _equal(columns: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return " AND ".join(f"{column} = ?" for column in wanted) or "1", list(wanted.values())
 
 
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
+"""What reading damaged rows comes to."""
 _LISTED = "(SELECT value FROM json_each(?))"
 _ANSWERED = (
     "INSERT OR IGNORE INTO answers (kind, text, finish_reason, model, prompt_tokens, completion_tokens, cached_tokens,"

@@ -10,6 +10,8 @@ from selfinstruct.errors import RunError
 from selfinstruct.records import SEED_STAGE, Completion, Sample
 from selfinstruct.store.ledger import Ledger, PlannedJob, StoredAnswer, StoredDraft, job_of
 
+GOES_ROUND = "draft {id} comes from itself: damaged; restore it from a copy, or begin another run with --run"
+"""What is wrong with a ledger in which parents make a circle."""
 Node = dict[str, Any]
 """A source, or what became of a job, as JSON; under `children` what came of it."""
 
@@ -37,6 +39,8 @@ def steps(ledger: Ledger, sample: Sample) -> list[Step]:
     while draft is not None:
         job = ledger.job(job_of(draft)).job
         told = [_told(answer) for answer in ledger.answers(job.number) if not _is_refusal(answer)]
+        if any(step.job == job.number for step in found):
+            raise RunError(f"{ledger.path}: {GOES_ROUND.format(id=draft)}")
         found.append(Step(job.number, job.stage, list(job.shown), told, ledger.decisions(draft)))
         draft = job.parent
     return found[::-1]
@@ -73,7 +77,7 @@ def origins(ledger: Ledger, stage: str, before: str = "") -> dict[str, str]:
 _ORIGINS = """
 WITH RECURSIVE up(id, family, above, shown) AS (
     SELECT d.id, d.family, j.parent, j.shown FROM drafts d JOIN jobs j ON j.number = d.job
-    UNION ALL
+    UNION  -- which ends also where damage has drafts come from themselves
     SELECT u.id, u.family, j.parent, j.shown
     FROM up u JOIN drafts d ON d.id = u.above JOIN jobs j ON j.number = d.job WHERE d.stage NOT IN (?1, ?2)
 )
@@ -106,7 +110,11 @@ def _root(ledger: Ledger, id: str) -> tuple[str, bool]:
     draft = ledger.draft(id)
     if draft is None:
         return _source(ledger, id), False
+    seen = {draft.id}
     while (above := draft.parent or draft.draft.family) not in ("", draft.id):
+        if above in seen:
+            raise RunError(f"{ledger.path}: {GOES_ROUND.format(id=above)}")
+        seen.add(above)
         if (found := ledger.draft(above)) is None:
             return above, False
         draft = found

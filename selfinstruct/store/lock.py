@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfinstruct.errors import RunError
+from selfinstruct.text.secrets import masked, scrubbed
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: another process holds it (the message names it), or the folder cannot be written.
     """
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
     except OSError as error:
         raise RunError(
             f"{folder}: cannot be written: {error.strerror}; choose another folder with --output-dir"
@@ -35,7 +37,10 @@ def locked(folder: Path) -> Iterator[None]:
 def _hold(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            what = f"cannot be locked: {error.strerror}; choose a folder on another disk with --output-dir"
+            raise RunError(f"{folder}: {what}") from None
         holder = os.read(descriptor, 4096).decode(errors="replace").strip() or "another process"
         raise RunError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
     if not os.fstat(descriptor).st_nlink:
@@ -43,5 +48,5 @@ def _hold(descriptor: int, folder: Path) -> None:
     # The name of the holder is a courtesy, and the disk may be full.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = scrubbed(masked(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])))
         os.write(descriptor, f"process {os.getpid()} ({command})".encode(errors="replace"))

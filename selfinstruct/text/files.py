@@ -11,6 +11,7 @@ to advise.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -124,6 +125,8 @@ def staged(folder: Path, old: Iterable[Path] = ()) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.part")
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
+from collections.abc import Callable
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
+import httpx2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from selfinstruct.backends.openai.boundary import BODY_KEPT, NotFound, error_of, payload_of, read_error
+from selfinstruct.backends.openai.boundary import BODY_KEPT, NotFound, boundary, error_of, payload_of, read_error
 from selfinstruct.backends.openai.headers import retry_after
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.backends.openai.wire import MOST_TOKENS, completion_of
@@ -261,3 +266,71 @@ def test_a_good_answer_with_anything_in_any_of_its_places_is_an_answer_or_a_faul
 @example(content=b'{"a":' * 100_000, status=500)
 def test_whatever_bytes_a_server_answers_with_are_an_answer_or_a_fault(content: bytes, status: int) -> None:
     either_way(status, content)
+
+
+# -- keys that come back ----------------------------------------------------------------------------------------------
+
+KEY = 'sk-a/b"c+0123456789'
+KEYED = Server("http://there/v1", "MY_KEY", KEY)
+ANSWER = {
+    "model": "m",
+    "choices": [{
+        "finish_reason": "stop",
+        "message": {
+            "content": "fine", "reasoning": "well",
+            "tool_calls": [{"id": "1", "function": {"name": "look", "arguments": '{"at": "it"}'}}],
+        },
+        "logprobs": {"content": [{
+            "token": "fine", "logprob": -1.0, "top_logprobs": [{"token": "x", "logprob": -2.0}],
+        }]},
+    }],
+}  # fmt: skip
+ESCAPED = "".join(f"\\u{ord(char):04x}" for char in KEY)
+WAYS: dict[str, Callable[[str], bytes]] = {
+    "plain": lambda text: text.encode(),
+    "each character escaped": lambda text: text.replace(json.dumps(KEY)[1:-1], ESCAPED).encode(),
+    "slashes escaped": lambda text: text.replace("/", "\\/").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-be"),
+    "UTF-32": lambda text: text.encode("utf-32-le"),
+}
+PLACES = ("m", "stop", "fine", "well", "it", "look", "x", "1")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_key_never_comes_out_of_an_answer(place: str, way: str) -> None:
+    """Text, thoughts, calls, model, finish reason and tokens are without it, however it was escaped."""
+    told = json.dumps(ANSWER).replace(f'"{place}"', json.dumps(f"a {KEY} b"))
+    told = told.replace(json.dumps('{"at": "it"}'), json.dumps(json.dumps({"at": KEY if place == "it" else "it"})))
+    answer = completion_of(payload_of(200, {}, WAYS[way](told), KEYED), KEYED)
+    assert "[key]" in answer.model_dump_json()
+    assert "0123456789" not in answer.model_dump_json()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 413, 429, 500])
+@pytest.mark.parametrize("shape", ['{"error": {"message": KEY, "code": KEY}}', "5 KEY",
+                                   '{"detail": [{"msg": KEY, "loc": [KEY]}]}',
+                                   "[KEY", "<html>KEY", '{"choices": [], "id": KEY}'])  # fmt: skip
+def test_a_key_never_comes_out_of_an_error(shape: str, status: int, way: str) -> None:
+    """Neither its line nor the body that is kept holds it, nor the part of it that a limit leaves."""
+    for before in ("", "x" * 60, "x" * (BODY_KEPT - 30)):
+        content = WAYS[way](shape.replace("KEY", json.dumps(f"{before} {KEY} b")))
+        with pytest.raises(SelfInstructError) as caught:
+            completion_of(payload_of(status, {}, content, KEYED), KEYED)
+        error = caught.value
+        assert "sk-a" not in str(error) + getattr(error, "body", "")
+        assert caught.value.__cause__ is None or "sk-a" not in str(error.__cause__)
+
+
+@pytest.mark.parametrize("error", [
+    aiohttp.InvalidURL(f"http://{KEY}"), aiohttp.ClientError(KEY), OSError(KEY),
+    aiohttp.NonHttpUrlRedirectClientError(KEY),
+    httpx2.HTTPError(KEY), aiohttp.ClientConnectorError(SimpleNamespace(host=KEY, port=1, ssl=True), OSError(KEY)),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+def test_a_key_never_comes_out_of_a_broken_connection(error: Exception) -> None:
+    """Such as a redirect to an address that holds it; a log of the error is without it too."""
+    with pytest.raises(Transient) as caught, boundary(KEYED):
+        raise error
+    assert "0123456789" not in "".join(traceback.format_exception(caught.value))

@@ -146,8 +146,8 @@ async def test_an_answer_without_an_end_is_not_read_to_it(server: ModelServer, m
      (b'{"data": [5, {"id": "m"}, {}]}', ["m"])],
 )  # fmt: skip
 async def test_of_a_list_of_models_in_another_shape_what_can_be_read_is_read(content: bytes, names: list[str]) -> None:
-    async def get(path: str) -> bytes:
-        return content
+    async def get(path: str) -> str:
+        return content.decode()
 
     assert await served_models(get) == names
 

@@ -80,6 +80,30 @@ MISTAKES = {
     "generate --script nope.jsonl": None,
     "check --script nope.jsonl": None,
     "check --set x=1": None,
+    "generate --temperature nan": "configuration: `recipe.sampling.temperature` = nan: input should be a finite number",
+    "generate --temperature -inf": "configuration: `recipe.sampling.temperature` = -inf: input should be a finite number",
+    "generate --top-p 1e400": "configuration: `recipe.sampling.top_p` = inf: input should be a finite number",
+    "generate --threshold nan": "configuration: `filters.rouge.threshold` = nan: input should be a finite number",
+    "generate --timeout inf": "configuration: `backend.timeout` = inf: input should be a finite number",
+    "generate --seed 1000000000000000000000": "configuration: `seed`: a number of more than 64 bits",
+    "generate -n 1000000000000000000000": "configuration: `n`: a number of more than 64 bits",
+    "generate --set backend.extra.top_k=nan": "configuration: `backend.extra.top_k` = nan: input should be a finite number",
+    "generate --model a\udc80": "configuration: `backend.model`: \"a\\udc80\" holds bytes that are no text",
+    "generate --base-url http://[::1 --model m": "base_url 'http://[::1' is no address: write it as http://localhost:8000/v1",
+    "generate --base-url http://h:99999/v1 --model m": "base_url 'http://h:99999/v1' is no address: write it as http://localhost:8000/v1",
+    "dedup bad.toml --threshold nan": "Invalid value for '--threshold': nan is no finite number; see selfinstruct dedup --help",
+    "dedup /": "/: has no name to make others from; name the files with --to and --dropped",
+    "dedup bad.toml --to /": None,
+    f"status {'n' * 256}": None,
+    f"generate --run {'n' * 256}": None,
+    f"generate --output-dir {'n' * 256}": None,
+    f"generate {'n' * 256}.jsonl": None,
+    f"generate --config {'n' * 256}": None,
+    f"generate --prompts {'n' * 256}": None,
+    f"generate --script {'n' * 256}": None,
+    f"seeds check {'n' * 256}": None,
+    f"dedup {'n' * 256}": None,
+    f"dedup bad.toml --to {'n' * 256}": None,
 }  # fmt: skip
 """A command, and its one line; None where another part of the project words it."""
 
@@ -111,6 +135,13 @@ OF_A_RUN = {
     "export first --validation 2": "validation = 2: takes all there is, 2 rows of 2 tasks; ask for fewer, or leave it out",
     "export first --validation some": "Invalid value for '--validation': 'some' is neither a share such as 0.1 nor a count such as 500; see selfinstruct export --help",
     "export first --file-type xls": "Invalid value for '--file-type': 'xls' is not one of 'jsonl', 'json', 'parquet'; see selfinstruct export --help",
+    "drops first -n 1000000000000000000000": "Invalid value for '-n' / '--number': 1000000000000000000000 is not in the range 1<=x<=1000000000; see selfinstruct drops --help",
+    "show first -n 1000000000000000000000": "Invalid value for '-n' / '--number': 1000000000000000000000 is not in the range 1<=x<=1000000000; see selfinstruct show --help",
+    "card first --to=": ".: cannot be written: Is a directory; choose another place with --to",
+    f"card first --to {'n' * 256}": None,
+    f"export first --to {'n' * 256}": None,
+    f"report first --to {'n' * 256}": None,
+    f"filter first --into {'n' * 256}": None,
     "export first --shard-rows 0": "Invalid value for '--shard-rows': 0 is not in the range x>=1; see selfinstruct export --help",
     "export first --to seeds.jsonl": "Invalid value for '--to': Directory 'seeds.jsonl' is a file; see selfinstruct export --help",
     "filter first --set n=3": "filter changes settings of filters only, not n; write filters.NAME.KEY=VALUE",
@@ -124,8 +155,11 @@ OF_A_RUN = {
 
 
 @pytest.mark.parametrize(("command", "message"), OF_A_RUN.items(), ids=OF_A_RUN)
-def test_a_mistake_about_a_run_is_one_line(command: str, message: str, first: Said, selfinstruct: Say) -> None:
-    assert selfinstruct(*command.split()) == (2, "", f"selfinstruct: {message}\n")
+def test_a_mistake_about_a_run_is_one_line(command: str, message: str | None, first: Said, selfinstruct: Say) -> None:
+    said = selfinstruct(*command.split())
+    if message is not None:
+        assert said == (2, "", f"selfinstruct: {message}\n")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
 
 
 def test_other_seeds_are_another_run(first: Said, selfinstruct: Say, here: Path) -> None:

@@ -396,3 +396,31 @@ def test_importing_the_readers_imports_no_heavy_library() -> None:
     )
     said = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
+
+
+# -- datasets that lead elsewhere -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../secret.arrow", "a/../../secret.arrow", "/etc/passwd", "~/x.arrow", "..", "..\\x"])
+@pytest.mark.parametrize("kind", ["file", "split", "file of a split", "readme", "readme in a list", "readme escaped"])
+def test_a_dataset_reads_nothing_outside_its_folder(kind: str, name: str, tmp_path: Path) -> None:
+    """Whichever of its files names one."""
+    folder = tmp_path / "data"
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "data.jsonl").write_text('{"instruction": "x"}\n')
+    state = json.dumps({"_data_files": [{"filename": name}], "_split": None})
+    if kind == "file":
+        (folder / "state.json").write_text(state)
+    elif kind.startswith("readme"):
+        told = [name, "x"] if "list" in kind else name
+        files = json.dumps(told) if "escaped" not in kind else '"' + "".join(f"\\x{ord(c):02x}" for c in name) + '"'
+        front = (
+            f"---\nlicense: mit\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: {files}\n---\n"
+        )
+        (folder / "README.md").write_text(front)
+    else:
+        splits = [name if kind == "split" else "train"]
+        (folder / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+        (folder / "train" / "state.json").write_text(state)
+    with pytest.raises(SourceError, match=r"outside its folder|files elsewhere"):
+        list(read_rows(folder))

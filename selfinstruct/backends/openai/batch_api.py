@@ -257,10 +257,13 @@ class BatchApi:
         try:
             with writable(path), Part(path) as file:
                 async with aclosing(self._pieces(id)) as pieces:
-                    async for piece in pieces:
-                        file.write(piece)
+                    async for line in _lines(pieces):
+                        file.write(self._cleaned(line))
         except NotFound as missing:
             self._notice(f"{path.name}: the server has it no longer ({missing}); what was in it is asked again")
+
+    def _cleaned(self, lines: bytes) -> bytes:
+        return self._server.clean(lines.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
     async def _pieces(self, id: str) -> AsyncGenerator[bytes]:
         with boundary(self._server):
@@ -411,3 +414,16 @@ def _file_in(seen: Mapping[str, Any], name: str) -> str:
     """The id of a file of a batch's; "" where there is none."""
     id = seen.get(name)
     return id if isinstance(id, str) else ""
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same in whole lines: a key may stand where two pieces meet."""
+    rest = bytearray()
+    async for piece in pieces:
+        rest += piece
+        end = rest.rfind(b"\n", len(rest) - len(piece)) + 1
+        if end:
+            yield bytes(rest[:end])
+            del rest[:end]
+    if rest:
+        yield bytes(rest)

@@ -135,7 +135,7 @@ class Place(NamedTuple):
         """The line."""
         with self.batch.result(self.kind).open("rb") as file:
             file.seek(self.offset)
-            return object_of(parsed(file.read(self.length)))
+            return object_of(parsed(file.read(self.length).decode()))
 
 
 def places(batch: Batch) -> Iterator[tuple[str | None, Place]]:
@@ -152,7 +152,7 @@ def places(batch: Batch) -> Iterator[tuple[str | None, Place]]:
 
 def _id_in(line: bytes) -> str | None:
     with suppress(ValueError):
-        id = object_of(parsed(line)).get("custom_id")
+        id = object_of(parsed(line.decode())).get("custom_id")
         return id if isinstance(id, str) else None
     return None
 

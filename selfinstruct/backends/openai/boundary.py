@@ -25,6 +25,7 @@ from selfinstruct.backends.base import LONGEST_WAIT, LONGEST_WISH
 from selfinstruct.backends.openai.headers import retry_after
 from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, RateLimited, Refused, SelfInstructError, Transient
+from selfinstruct.text.secrets import masked
 
 BODY_KEPT = 2_000
 """Characters of a server's words that are kept with a fault."""
@@ -71,11 +72,12 @@ def boundary(server: Server) -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         answer = error.response
-        raise error_of(read_error(answer.status_code, answer.headers, answer.content, server), server) from error
+        # Its own words stand in the library's error, which is why no log is told of that.
+        raise error_of(read_error(answer.status_code, answer.headers, answer.content, server), server) from None
     except TimeoutError as error:
         raise Transient("timeout", f"{server.url}: no answer in time") from error
     except (openai.APIConnectionError, aiohttp.ClientError, httpx2.HTTPError, OSError) as error:
-        raise broken_connection(error, server) from error
+        raise broken_connection(error, server) from None
 
 
 def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: Server) -> dict[str, Any]:
@@ -88,24 +90,25 @@ def payload_of(status: int, headers: Mapping[str, str], content: bytes, server: 
     if status >= 300:
         raise error_of(read_error(status, headers, content, server), server)
     try:
-        payload = parsed(content)
+        payload = parsed(text := server.text_of(content, "surrogatepass"))
     except ValueError:
-        raise _unreadable("not_json", _what_came(content), status, content, server) from None
+        text = server.text_of(content)
+        raise _unreadable("not_json", _what_came(text), status, text, server) from None
     if not isinstance(payload, dict):
-        raise _unreadable("not_json", "JSON that is no object", status, content, server)
+        raise _unreadable("not_json", "JSON that is no object", status, text, server)
     if payload.get("error"):
         raise error_of(read_error(status, headers, content, server), server)
     return payload
 
 
-def parsed(content: bytes | str) -> Any:
-    """The value that JSON of a server's stands for.
+def parsed(text: str) -> Any:
+    """The value that JSON of a server's, without keys by now (`Server.text_of`), stands for.
 
     Raises:
         ValueError: it is none, or nested more deeply than any that is meant.
     """
     try:
-        return json.loads(content)
+        return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -117,13 +120,13 @@ def object_of(value: object) -> dict[str, Any]:
 
 def read_error(status: int, headers: Mapping[str, str], content: bytes, server: Server) -> Said:
     """Read an error in any of the usual shapes; what is not JSON is its own message."""
-    body = server.clean(content.decode("utf-8", errors="replace"))
+    body = server.text_of(content)
     shaped = _error_object(body)
     code = shaped.get("code")
     if isinstance(code, int) and 400 <= code < 600 and status < 400:
         status = code  # Gateways put the true status into the body of a 200.
     words = " ".join(str(word) for word in (code, shaped.get("type"), shaped.get("status")) if word)
-    message = _one_line(str(shaped.get("message") or "") or _what_came(content))
+    message = _one_line(str(shaped.get("message") or "") or _what_came(body))
     return Said(
         status,
         message,
@@ -164,8 +167,8 @@ def broken_connection(error: BaseException, server: Server) -> Transient:
     for types, kind, what in _BROKEN:
         for cause in causes:
             if isinstance(cause, types):
-                return Transient(kind, _one_line(f"{server.url}: {what}{_reason(cause)}"))
-    return Transient("connection", _one_line(f"{server.url}: {causes[-1]!r}"))
+                return Transient(kind, _one_line(server.clean(f"{server.url}: {what}{masked(_reason(cause))}")))
+    return Transient("connection", _one_line(server.clean(f"{server.url}: {masked(repr(causes[-1]))}")))
 
 
 _ASKED = ("/models", "/chat/completions", "/completions", "/files", "/batches")
@@ -232,9 +235,8 @@ def _refused(kind: str, said: Said) -> Fault:
     return Refused(kind, said.message, status=said.status, body=said.body)
 
 
-def _unreadable(kind: str, what: str, status: int, content: bytes, server: Server) -> Transient:
-    body = server.clean(content[: 4 * BODY_KEPT].decode("utf-8", errors="replace"))[:BODY_KEPT]
-    return Transient(kind, f"{server.url}: answered with {what}", status=status, body=body)
+def _unreadable(kind: str, what: str, status: int, text: str, server: Server) -> Transient:
+    return Transient(kind, f"{server.url}: answered with {what}", status=status, body=text[:BODY_KEPT])
 
 
 def _key_advice(said: Said, server: Server) -> str:
@@ -295,20 +297,20 @@ def _error_object(body: str) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {"message": str(inner)}
 
 
-def _what_came(content: bytes) -> str:
-    start = content[:400].lstrip().lower()
+def _what_came(text: str) -> str:
+    start = text[:400].lstrip().lower()
     if not start:
         return "an empty body"
-    if start.startswith((b"{", b"[")) and _is_json(content):
-        return "JSON without a message: " + _one_line(content[:200].decode("utf-8", errors="replace"))[:80]
-    if start.startswith((b"<!doctype", b"<html")):
+    if start.startswith(("{", "[")) and _is_json(text):
+        return "JSON without a message: " + _one_line(text[:200])[:80]
+    if start.startswith(("<!doctype", "<html")):
         return "an HTML page"
-    return "text that is not JSON: " + _one_line(content[:200].decode("utf-8", errors="replace"))[:80]
+    return "text that is not JSON: " + _one_line(text[:200])[:80]
 
 
-def _is_json(content: bytes) -> bool:
+def _is_json(text: str) -> bool:
     try:
-        parsed(content)
+        parsed(text)
     except ValueError:
         return False
     return True

@@ -164,7 +164,7 @@ class OpenAIBackend:
         if not self.tells_queue:
             return None
         try:
-            text = (await self._get(f"{self.url.removesuffix('/v1')}/metrics")).decode(errors="replace")
+            text = await self._get(f"{self.url.removesuffix('/v1')}/metrics")
         except (NotFound, Fault, EndpointError):
             return None
         counts = {"running": 0, "waiting": 0}
@@ -207,7 +207,7 @@ class OpenAIBackend:
             size += len(piece)
         return False
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(self, path: str) -> str:
         url = self.url + path if path.startswith("/") else path
         with boundary(self._server):
             async with (
@@ -217,4 +217,4 @@ class OpenAIBackend:
                 said = await self._read(answer, LONGEST_LIST)
         if answer.status >= 300:
             raise error_of(read_error(answer.status, answer.headers, said, self._server), self._server)
-        return said
+        return self._server.text_of(said)

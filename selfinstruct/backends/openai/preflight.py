@@ -14,8 +14,8 @@ from selfinstruct.backends.openai.server import Server
 from selfinstruct.errors import EndpointError, Fault, Transient, Unreachable
 from selfinstruct.inputs.config import is_local
 
-Get = Callable[[str], Awaitable[bytes]]
-"""Fetches an address, absolute or below the server's; raises what `boundary` raises."""
+Get = Callable[[str], Awaitable[str]]
+"""Fetches the text at an address, absolute or below the server's; raises what `boundary` raises."""
 
 _NOBODY = ("connection_refused", "connection", "no_such_host", "timeout")
 """Faults of those who met nobody."""
@@ -67,9 +67,9 @@ async def served_models(get: Get) -> list[str]:
     Raises:
         NotFound, Fault, EndpointError: there is no list to be had.
     """
-    content = await get("/models")
+    text = await get("/models")
     try:
-        listed = parsed(content)
+        listed = parsed(text)
     except ValueError:
         raise NotFound("its /models is not JSON", names_model=False) from None
     entries = listed.get("data") if isinstance(listed, dict) else listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from selfinstruct.errors import EndpointError
 from selfinstruct.inputs.config import BackendConfig, is_local
+from selfinstruct.inputs.given import CURE
+from selfinstruct.text.secrets import is_in_url, remember, scrubbed
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,23 @@ class Server:
     key: str = field(default="", repr=False)
     """The key itself; "" when there is none."""
 
+    def __post_init__(self) -> None:
+        remember(self.key)
+
     def clean(self, text: str) -> str:
-        """The text without the key: some servers repeat it in their refusals."""
-        return text.replace(self.key, "[key]") if self.key else text
+        """The text without this key or another: some servers repeat it."""
+        return scrubbed(text)
+
+    def text_of(self, content: bytes, errors: str = "replace") -> str:
+        """What a server sent, in whatever encoding JSON may have, without any key: nothing else of it is read.
+
+        Args:
+            errors: what becomes of bytes that are no text, as `bytes.decode` has it.
+
+        Raises:
+            UnicodeDecodeError: there are such, and `errors` does not say what becomes of them.
+        """
+        return self.clean(content.decode(json.detect_encoding(content), errors))
 
 
 HOSTED = "https://api.openai.com/v1"
@@ -47,11 +64,21 @@ def servers_of(config: BackendConfig) -> list[Server]:
 
 
 def _server(url: str, key_env: str, key: str) -> Server:
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if is_in_url(url):
+        raise EndpointError(f"the base URL: a key or password stands in it: {CURE}")
+    if not _is_address(url):
         raise EndpointError(f"base_url {url!r} is no address: write it as http://localhost:8000/v1")
     if url == HOSTED and not key:
         raise EndpointError(f"{url}: wants a key: set {key_env}, or base_url for a server of your own")
     return Server(url, key_env, key)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
 
 
 def client_of(server: Server) -> AsyncOpenAI:

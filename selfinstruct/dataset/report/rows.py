@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
 
+from selfinstruct.errors import RunError
 from selfinstruct.records import Instance, Review
 from selfinstruct.store.ledger import Ledger, StoredDraft, job_of
-from selfinstruct.store.lineage import origins
+from selfinstruct.store.lineage import GOES_ROUND, origins
 from selfinstruct.store.readings import carried, ends, shown
 from selfinstruct.text.words import storable
 
@@ -135,6 +136,8 @@ def _chain(id: str, parents: Mapping[int, str]) -> list[str]:
     """The drafts that this one carries further, the nearest first."""
     chain: list[str] = []
     while (parent := parents.get(job_of([id, *chain][-1]))) is not None:
+        if parent in chain:
+            raise RunError(f"the run's ledger: {GOES_ROUND.format(id=parent)}")
         chain.append(parent)
     return chain
 
