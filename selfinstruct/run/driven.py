@@ -117,7 +117,7 @@ class Followed:
         self._going = going
         self._driving = driving
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[BaseException | None] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -137,10 +137,10 @@ class Followed:
         except asyncio.CancelledError:
             if not task.cancelling():
                 task.cancel()
-            await task
+            await _end(task)
             raise
         if event is None:
-            await task
+            await _end(task)
             raise StopAsyncIteration
         return event
 
@@ -152,21 +152,23 @@ class Followed:
         """
         if self._task is not None and not self._task.done():
             self._going.leave()
-            await self._task
+            await _end(self._task)
 
     def __del__(self) -> None:
         if self._task is not None and not self._task.done():
             self._going.leave()
 
 
-_TASKS: set[asyncio.Task[None]] = set()
+_TASKS: set[asyncio.Task[BaseException | None]] = set()
 """Those that drive runs: an event loop alone does not keep a task from the collector of garbage."""
 
 
-def _task(going: Going, driving: AsyncGenerator[Event, None], queue: asyncio.Queue[Event | None]) -> asyncio.Task[None]:
+def _task(
+    going: Going, driving: AsyncGenerator[Event, None], queue: asyncio.Queue[Event | None]
+) -> asyncio.Task[BaseException | None]:
     """Does not hold whoever follows, who is known to have left once nobody holds him."""
 
-    def over(task: asyncio.Task[None]) -> None:
+    def over(task: asyncio.Task[BaseException | None]) -> None:
         _TASKS.discard(task)
         queue.put_nowait(None)
         if going.forsaken and not task.cancelled() and isinstance(error := task.exception(), UserError):
@@ -178,13 +180,27 @@ def _task(going: Going, driving: AsyncGenerator[Event, None], queue: asyncio.Que
     return task
 
 
-async def _drive(going: Going, driving: AsyncGenerator[Event, None], queue: asyncio.Queue[Event | None]) -> None:
-    async with aclosing(driving) as events:
-        async for event in events:
-            if not going.forsaken:
-                going.wanted.clear()
-                queue.put_nowait(event)
-                await going.wanted.wait()
+async def _drive(
+    going: Going, driving: AsyncGenerator[Event, None], queue: asyncio.Queue[Event | None]
+) -> BaseException | None:
+    """What is to be raised in the task that follows: a Ctrl-C that comes to another would be told on standard error."""
+    try:
+        async with aclosing(driving) as events:
+            async for event in events:
+                if not going.forsaken:
+                    going.wanted.clear()
+                    queue.put_nowait(event)
+                    await going.wanted.wait()
+    except (KeyboardInterrupt, SystemExit) as error:
+        if going.forsaken:
+            raise
+        return error
+    return None
+
+
+async def _end(task: asyncio.Task[BaseException | None]) -> None:
+    if (error := await task) is not None:
+        raise error
 
 
 class Interrupts:
