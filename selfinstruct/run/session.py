@@ -16,7 +16,6 @@ import json
 import logging
 import tempfile
 import threading
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -35,7 +34,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.records import Sample
 from selfinstruct.run import loop, wording
 from selfinstruct.run.budget import exceeded, standings
-from selfinstruct.run.driven import Driven, Going, Stopped
+from selfinstruct.run.driven import Driven, Followed, Going, Stopped
 from selfinstruct.run.engine import Engine, World
 from selfinstruct.run.events import Ended, Ending, Event, Faulted
 from selfinstruct.run.folder import begin, continued, exported, write_config
@@ -178,8 +177,8 @@ class Run:
             driving = self._driving(going, Watching())
             yield from Driven(going, driving, name=f"run {self.folder}").events()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
-        """The same in a coroutine."""
+    def __aiter__(self) -> Followed:
+        """The same in a coroutine; `aclose()` of the iterator stops the run, and waits for it."""
         return self.events()
 
     def finish(self) -> Ended:
@@ -222,7 +221,7 @@ class Run:
         opening: Callable[[], object] = lambda: None,
         started: Started | None = None,
         retry: bool = False,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Followed:
         """Begin or continue the run, and yield what happens.
 
         Args:
@@ -237,9 +236,7 @@ class Run:
                 written.
         """
         going = Going()
-        events = self._followed(going, Watching(notice, opening, started), retry=retry)
-        going.follower = weakref.ref(events)
-        return events
+        return Followed(going, self._followed(going, Watching(notice, opening, started), retry=retry))
 
     async def _followed(self, going: Going, seen: Watching, *, retry: bool) -> AsyncGenerator[Event, None]:
         while (before := self._going) is not None and before.left:
@@ -324,15 +321,8 @@ class Run:
         # A Ctrl-C of a moment ago cancels us where we next wait: here, before anything is asked.
         await asyncio.sleep(0)
         async with aclosing(engine.run()) as events:
-            try:
-                async for event in events:
-                    yield event
-            except GeneratorExit:
-                # The loop was left: that stops the run as `stop` does.
-                engine.stop()
-                async for event in events:
-                    self._log(event)
-                raise
+            async for event in events:
+                yield event
 
     async def _world(self, stack: AsyncExitStack, going: Going, seen: Watching) -> World:
         """All whom the run asks, opened; each has a place of its own for what it leaves there: a log, batches."""

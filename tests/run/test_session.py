@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from textwrap import indent
 from typing import Any, get_type_hints
 
 import pytest
@@ -24,6 +25,7 @@ from selfinstruct.inputs.config import RunConfig
 from selfinstruct.run import session
 from selfinstruct.run.session import Settings
 from selfinstruct.store.ledger import Ledger
+from selfinstruct.store.lock import locked
 from tests.support.cli import ENVIRONMENT, INSTRUCTIONS, answers, seeds
 from tests.support.processes import environment, model_server, until
 from tests.support.runs import Model, answering, written_seeds
@@ -406,6 +408,103 @@ def test_program_that_ends_in_the_loop_loses_nothing(tmp_path: Path) -> None:
         )
         assert (done.stdout, done.stderr) == ("", "")
         assert stored(si.Run.open(folder)) == len(server.requests)
+
+
+COROUTINE = """
+import asyncio
+import selfinstruct as si
+
+run = si.Run.open("run", seeds={seeds!r}, n=5000, backend={{"script": "answers.jsonl", "concurrency": 4}})
+
+async def main():
+{body}
+
+try:
+    asyncio.run(main())
+except (KeyboardInterrupt, ZeroDivisionError) as error:
+    print(type(error).__name__)
+"""
+
+
+def in_a_coroutine(folder: Path, body: str) -> subprocess.Popen[str]:
+    """A process that drives a run of slow answers in a coroutine."""
+    slow = ("\n".join(f"{i}. Describe the {i}th bird of {of} hills." for i in range(9, 14)) for of in range(100))
+    answers(folder, *({"text": text, "delay": 0.05} for text in slow))
+    code = COROUTINE.format(seeds=str(written_seeds(folder)), body=indent(body, "    "))
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=-1, stderr=-1, text=True,
+                            env={**ENVIRONMENT, "HOME": str(folder)})  # fmt: skip
+
+
+def is_free(folder: Path) -> None:
+    """Nobody holds the run, it has not gone to its end, and nothing is found wrong with it."""
+    run = si.Run.open(folder)
+    with locked(folder), Ledger.open(folder) as ledger:
+        assert 0 < ledger.count("answers") < 60
+    assert run.verify().differences == []
+
+
+LEAVING = {
+    "return": ("return", ""),
+    "break": ("break", ""),
+    "exception": ("1 / 0", "ZeroDivisionError\n"),
+    "held": ("held.append(events); return", ""),
+}
+
+
+@pytest.mark.parametrize("way", LEAVING)
+def test_async_loop_is_left_in_silence(tmp_path: Path, way: str) -> None:
+    """Whatever a program that ends by it still has in flight, `asyncio.run` ends it in order."""
+    leaving, said = LEAVING[way]
+    body = f"""\
+held = []
+events = aiter(run)
+async for event in events:
+    if isinstance(event, si.Answered):
+        {leaving}"""
+    body = body if way == "held" else body.replace("in events", "in run")
+    child = in_a_coroutine(tmp_path, body)
+    assert (*child.communicate(timeout=60), child.returncode) == (said, "", 0)
+    is_free(tmp_path / "run")
+
+
+INTERRUPTED = {
+    "while it waits": "for _ in run: pass",
+    "in the body": "for event in run:\n    if isinstance(event, si.Answered): time.sleep(0.3)",
+    "in finish": "run.finish()",
+}
+BEGUN = """\
+import threading, time
+
+def tell():
+    while not (run.exists and any(run.samples())):
+        time.sleep(0.01)
+    print("begun", flush=True)
+
+threading.Thread(target=tell).start()
+"""
+
+
+@pytest.mark.parametrize("where", INTERRUPTED)
+def test_interrupt_leaves_a_plain_loop_in_a_coroutine(tmp_path: Path, where: str) -> None:
+    """Though `asyncio.run` keeps a Ctrl-C until it gets control, the loop is left at once."""
+    child = in_a_coroutine(tmp_path, BEGUN + INTERRUPTED[where])
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begun\n"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (out, err, child.returncode) == ("KeyboardInterrupt\n", "", 0)
+    is_free(tmp_path / "run")
+
+
+async def test_closing_an_async_iterator_loses_nothing(tmp_path: Path, model: Slow) -> None:
+    """It waits for what is in flight, and an iterator that is closed has ended."""
+    run = opened(tmp_path, 30)
+    async with aclosing(aiter(run)) as events:
+        async for event in events:
+            if isinstance(event, si.Answered):
+                break
+    nothing_lost(run, model)
+    assert [event async for event in events] == []
 
 
 # Errors
