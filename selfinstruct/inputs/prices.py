@@ -140,9 +140,19 @@ def _unknown(config: RunConfig, door: str, name: str) -> ConfigError:
 def cost(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> float | None:
     """US dollars for all that was asked of these models, None where the price of one is not known."""
     dollars = 0.0
-    for door, tokens in spent:
-        if (price := prices.get(door)) is not None:
-            dollars += price.of(tokens)
-        elif tokens.prompt_tokens or tokens.completion_tokens:
+    for one in costs(prices, spent).values():
+        if one is None:
             return None
+        dollars += one
     return dollars
+
+
+def costs(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> dict[str, float | None]:
+    """US dollars for what was asked of each model, by its name in the run; None where tokens were spent and the price
+    is not known."""
+    found: dict[str, float | None] = {}
+    for door, tokens in spent:
+        before, price = found.get(door, 0.0), prices.get(door)
+        dollars = price.of(tokens) if price else None if tokens.prompt_tokens or tokens.completion_tokens else 0.0
+        found[door] = None if before is None or dollars is None else before + dollars
+    return found
