@@ -74,11 +74,13 @@ Settings marked `*` may differ when a run is continued; any other makes another 
 """
 THEN = """\
 Each table `[[then]]` names one more recipe of the same run, in order; its keys are those of `[recipe]`. A recipe goes
-on with every task that the one before it keeps: [recipes.md](recipes.md#chains).
+on with every task that the one before it keeps: [recipes.md](recipes.md#chains). Names alone do as well:
+`then = ["evol-instruct"]`.
 """
 ROLES = """\
 The model of one role, such as `[roles.judge]`; written as `[[roles.answerer]]`, several times, the models of which each
-job draws one. The keys are those of `[backend]` and the one below: [backends.md](backends.md#roles).
+job draws one. The keys are those of `[backend]` and the one below: [backends.md](backends.md#roles). A name alone does
+as well: `judge = "gpt-4o"` in `[roles]`.
 """
 OTHERS = "Only a recipe {does} needs it. Further keys are options of its kind."
 BUDGET = "The most that a run may take, counted over all attempts and all sessions: [budgets.md](budgets.md)."

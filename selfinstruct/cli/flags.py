@@ -15,7 +15,7 @@ import click
 from selfinstruct.cli.logs import Command
 from selfinstruct.cli.roles import Role, once
 from selfinstruct.errors import RunError
-from selfinstruct.inputs.config import Tree, assignment, load, merge
+from selfinstruct.inputs.config import Tree, assignment, load, merge, written_out
 from selfinstruct.store.ledger import NAME as LEDGER
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -311,9 +311,10 @@ def run_options(flags: Iterable[Flag]) -> Callable[[Decorated], Decorated]:
 
 def tree_of(flags: Iterable[Flag], given: Given, values: dict[str, Any]) -> Tree:
     """The tree that the person gave: file, then environment and flags, then `--set`."""
-    tree = merge(load(given.config_file) if given.config_file else {}, tree_of_flags(flags, values))
+    file = written_out(load(given.config_file)) if given.config_file else {}
+    tree = merge(file, tree_of_flags(flags, values))
     for text in given.assignments:
-        tree = merge(tree, assignment(text))
+        tree = merge(tree, written_out(assignment(text)))
     if given.formats:
         tree["formats"] = list(given.formats)
     for backend in _backends(tree):

@@ -90,7 +90,7 @@ def generate(context: click.Context, /, source: str | None, **given: Any) -> int
     if source is not None and is_run(folder := folder_of(source, around.output_dir)):
         given["seeds"] = str(folder)
     tree = tree_of(FLAGS, around, given)
-    return enter(tree, around, default_name(tree))
+    return enter(tree, around, around.run_name or default_name(tree))
 
 
 def default_name(tree: Tree) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +12,22 @@ import click
 
 from selfinstruct.inputs.config import Tree
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
+"""What is meant for a weight; any other word after a colon belongs to the model's name, such as `qwen2.5:7b`."""
 _BEFORE_PORT = re.compile(r".*@https?://([^/@]*@)?(\[[^]]*\]|[^/:@]+)")
 """A model and its address, up to where a port may follow."""
-_NO_SCHEME = re.compile(r"@(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/|$)|@\w*:/")
+_NO_SCHEME = re.compile(r"@(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/|$)|@\w*:/|@$")
 """What looks like an address but has no `http://`; names of models have an @ too, such as `@cf/meta/llama`."""
+_UNCLEAR = re.compile(r".+@\D.*")
+"""A name with an @ that neither begins it nor stands before the number of a version, such as `claude@20240229`."""
 
 
 def role_of(text: str) -> tuple[str, list[Tree]]:
     """The name of a role, and an entry for each model that plays it.
 
     Args:
-        text: `NAME=MODEL[@URL][:WEIGHT],…`. A number after the last colon is a weight, except the port of a URL.
+        text: `NAME=MODEL[@URL][:WEIGHT],…`. A number after the last colon is a weight, except the port of a URL; any
+            other word there belongs to the model's name.
 
     Raises:
         ValueError: another form; says what is wrong with it.
@@ -40,8 +45,11 @@ def _player(text: str) -> Tree:
     model, url = found.groups() if found else (rest, "")
     if not model:
         raise ValueError(f"{text!r} has no model's name")
-    if not url and _NO_SCHEME.search(text):
+    if not url and (_NO_SCHEME.search(text) or _NO_SCHEME.search(rest)):
         raise ValueError(f"{text!r}: an address begins with http:// or https://")
+    if not url and _UNCLEAR.fullmatch(rest):
+        raise ValueError(f"{text!r}: an address begins with http:// or https://; a name like this goes into a file, as"
+                         " `model` in [roles.NAME]")  # fmt: skip
     entry = {"model": model, "base_url": url, "weight": weight}
     return {key: value for key, value in entry.items() if value}
 
@@ -50,10 +58,12 @@ def _weighted(text: str) -> tuple[str, float | None]:
     """A text without the weight at its end, and the weight."""
     rest, _, last = text.rpartition(":")
     is_port = last.isdigit() and _BEFORE_PORT.fullmatch(rest)
+    if rest and not last:
+        raise ValueError(f"{text!r}: a weight is missing after the colon")
     if not rest or is_port or not _NUMBER.fullmatch(last):
         return text, None
-    if float(last) <= 0:
-        raise ValueError(f"{text!r}: a weight is more than 0")
+    if not 0 < float(last) < math.inf:
+        raise ValueError(f"{text!r}: a weight is more than 0" + ("" if math.isfinite(float(last)) else " and finite"))
     return rest, float(last)
 
 

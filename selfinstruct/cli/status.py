@@ -12,7 +12,7 @@ from selfinstruct.cli.facets import table
 from selfinstruct.cli.flags import as_json, command, existing, output_dir, runs
 from selfinstruct.cli.terminal import draw
 from selfinstruct.errors import UserError
-from selfinstruct.inputs.prices import cost, prices_of
+from selfinstruct.inputs.prices import cost, costs, prices_of
 from selfinstruct.recipes.configured import stored
 from selfinstruct.run.budget import standings
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
@@ -64,8 +64,14 @@ def _brief(folder: Path, ledger: Ledger) -> dict[str, Any]:
     config, chain = stored(ledger)
     tasks, models = kept(ledger, chain.task_stage), ledger.models()
     return {"run": str(folder), "recipe": config.recipe.name, "then": list(config.recipes[1:]),
-            "model": models.get("writer", ""), "models": models, "kept": tasks, "target": ledger.target(),
+            "model": models.get("writer", "") or ", ".join(_of_role("writer", models)), "models": models,
+            "kept": tasks, "target": ledger.target(),
             "state": _state(ledger, tasks)}  # fmt: skip
+
+
+def _of_role(role: str, models: dict[str, str]) -> list[str]:
+    """The models of a role that has several."""
+    return [model for door, model in models.items() if door.startswith(f"{role}:")]
 
 
 def _state(ledger: Ledger, tasks: int) -> str:
@@ -88,6 +94,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
     brief, told = _brief(folder, ledger), summary(ledger)
     prices = prices_of(config, ledger.models())
     spent = {role: meter.spent for role, meter in told.meter.items()}
+    dollars = costs(prices, spent.items())
     seconds = sum(meter.seconds for meter in told.meter.values())
     return {
         **brief,
@@ -105,7 +112,7 @@ def _facts(folder: Path, ledger: Ledger) -> dict[str, Any]:
         "completion_tokens": told.completion_tokens,
         "cost": cost(prices, spent.items()),
         "ended": _ended(ledger, brief["state"]),
-        "meter": {role: {**meter.spent._asdict(), "seconds": round(meter.seconds, 3)}
+        "meter": {role: {**meter.spent._asdict(), "seconds": round(meter.seconds, 3), "cost": dollars[role]}
                   for role, meter in told.meter.items()},
         "budget": {what: {"spent": round(done, 6), "of": limit}
                    for what, (done, limit) in standings(config.budget, spent, prices, seconds).items()},
@@ -139,11 +146,28 @@ def _told(facts: dict[str, Any]) -> str:
         lines.append("  faults met: " + _counts(facts["faults"]))
     lines.append(
         f"  {facts['answers']:,} answers, {facts['prompt_tokens']:,} tokens in ({facts['cached_tokens']:,} from cache),"
-        f" {facts['completion_tokens']:,} out; {bill(facts['cost'])}"
+        f" {facts['completion_tokens']:,} out; {_bill(facts)}"
     )
+    if len(facts["models"]) > 1:
+        lines += [_metered(role, meter) for role, meter in facts["meter"].items()]
     if budget := facts["budget"]:
         lines.append("  budget: " + budgets.stand({what: (part["spent"], part["of"]) for what, part in budget.items()}))
     return "\n".join([*lines, *(f"  {path}" for path in facts["exports"])])
+
+
+def _bill(facts: dict[str, Any]) -> str:
+    """The cost of all, or which of several models has no known price."""
+    models = facts["models"]
+    unpriced = [models.get(role) or role for role, meter in facts["meter"].items() if meter["cost"] is None]
+    return f"price of {', '.join(unpriced)} unknown" if unpriced and len(models) > 1 else bill(facts["cost"])
+
+
+def _metered(role: str, meter: dict[str, Any]) -> str:
+    """What one of several models took, over all attempts."""
+    return (
+        f"    {role}: {meter['requests']:,} requests, {meter['prompt_tokens']:,} tokens in,"
+        f" {meter['completion_tokens']:,} out; {bill(meter['cost'])}"
+    )
 
 
 def _models(models: dict[str, str]) -> str:

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.given import DEEPEST, Problem, problems
@@ -32,6 +41,13 @@ Words = Annotated[tuple[str, ...], Field(strict=False)]
 Settings = TypeVar("Settings", bound=BaseModel)
 PROBLEMS = 5
 """Problems that one line names at most."""
+
+
+def _one_word(value: Any) -> Any:
+    """A word alone as a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 OTHER_DOORS = ("sandbox", "tools")
 """What else a job may ask; no role is called so."""
 
@@ -200,7 +216,7 @@ class ExportConfig(Section):
     """Text that every conversation or prompt begins with."""
     provenance: bool = False
     """Add columns that say where a row is from: `id`, `recipe`, `model`, its facets, and its family if it has one."""
-    facets: dict[str, Words] = {}
+    facets: dict[str, Annotated[Words, BeforeValidator(_one_word)]] = {}
     """Values of facets to write, such as `facets.topic = ["tides"]`; a row is written that has one of the values of
     each facet named. None named means all."""
     parents: bool = False
@@ -269,18 +285,22 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _shorthand(cls, tree: Any) -> Any:
-        """A role of one model may be written as a table, and the judge's without its heading; a further recipe by its
-        name alone."""
+        """A role of one model may be written as a table, and the judge's without its heading; a model and a further
+        recipe by their names alone."""
         if not isinstance(tree, Mapping) or not isinstance(tree.get("roles", {}), Mapping):
             return tree
-        tree, roles = dict(tree), dict(tree.get("roles", {}))
-        if isinstance(then := tree.get("then"), list | tuple):
-            tree["then"] = [{"name": one} if isinstance(one, str) else one for one in then]
+        tree = written_out(tree)
+        if "then" in tree:
+            tree["then"] = _further_recipes(tree["then"])
+        roles = dict(tree.get("roles", {}))
         if "judge" in tree and "judge" in roles:
             raise ValueError("`judge` is short for `roles.judge`: keep one of the two")
         if "judge" in tree:
             roles["judge"] = tree.pop("judge")
-        told = {name: [model] if isinstance(model, Mapping) else model for name, model in roles.items()}
+        told = {
+            name: _tables(f"roles.{name}", models, f'{name} = "gpt-4o", or a table [roles.{name}]')
+            for name, models in roles.items()
+        }
         return {**tree, "roles": told} if told else tree
 
     @model_validator(mode="after")
@@ -295,6 +315,54 @@ class RunConfig(Section):
     def recipes(self) -> tuple[str, ...]:
         """The names of the run's recipes, in order."""
         return tuple(recipe.name for recipe in (self.recipe, *self.then))
+
+
+def written_out(tree: Mapping[str, Any]) -> Tree:
+    """The same tree with a table wherever a further recipe, or the model of a role, is told by its name alone.
+
+    >>> written_out({"then": "alpaca", "roles": {"judge": "gpt-4o"}})
+    {'then': [{'name': 'alpaca'}], 'roles': {'judge': [{'model': 'gpt-4o'}]}}
+    """
+    tree = dict(tree)
+    if "then" in tree:
+        tree["then"] = _by_name(tree["then"], "name")
+    if "judge" in tree:
+        tree["judge"] = _by_name(tree["judge"], "model")
+    if isinstance(roles := tree.get("roles"), Mapping):
+        tree["roles"] = {role: _by_name(models, "model") for role, models in roles.items()}
+    return tree
+
+
+def _by_name(told: Any, key: str) -> Any:
+    """A list of tables, of names or of both as tables; what is neither a name nor a list as it is."""
+    names = [told] if isinstance(told, str) else told
+    return [{key: one} if isinstance(one, str) else one for one in names] if isinstance(names, list | tuple) else told
+
+
+def _tables(place: str, told: Any, example: str) -> list[Any]:
+    """Tables as a list: one alone, or several by their places from 0.
+
+    Raises:
+        ValueError: they are no tables, or a place is left out.
+    """
+    if isinstance(told, Mapping) and told and all(key.isdecimal() for key in told):
+        places = [str(number) for number in range(len(told))]
+        if missing := [number for number in places if number not in told]:
+            raise ValueError(f"`{place}.{missing[0]}` is missing; places are counted from 0, and none is left out")
+        return [told[number] for number in places]
+    told = [told] if isinstance(told, Mapping) else told
+    if isinstance(told, list | tuple) and all(isinstance(one, Mapping | BaseModel) for one in told):
+        return list(told)
+    raise ValueError(f"`{place}` = {told!r:.60} is no name and no table; write {example}")
+
+
+def _further_recipes(told: Any) -> list[Any]:
+    """The tables of `then`; refuse one that names no recipe."""
+    tables = _tables("then", told, 'then = ["evol-instruct"], or a table [[then]] with `name`')
+    for place, table in enumerate(tables):
+        if isinstance(table, Mapping) and "name" not in table:
+            raise ValueError(f"`then.{place}` names no recipe; name it with --then, or with `name` in its table")
+    return tables
 
 
 def _check_role(name: str, models: tuple[RoleConfig, ...]) -> None:
@@ -412,7 +480,8 @@ def load(path: Path) -> Tree:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """A new tree: `over` wins, tables are merged, lists and values replaced.
 
-    A table over a list of tables is merged into them: by their places from 0, or where there is one into that.
+    A table over a list of tables is merged into them: by their places from 0, or where there is one into that. Where
+    it names a place that the list has not, all are told by their places.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -427,10 +496,10 @@ def _merged(old: Any, value: Any) -> Any:
         return merge(old, value)
     if not isinstance(old, list) or not all(isinstance(table, Mapping) for table in old):
         return value
-    if len(old) == 1 and not all(key.isdecimal() for key in value):
-        return [merge(old[0], value)]
-    places = {str(place): table for place, table in enumerate(old)}
-    return list(merge(places, value).values()) if value.keys() <= places.keys() else value
+    if not all(key.isdecimal() for key in value):
+        return [merge(old[0], value)] if len(old) == 1 else value
+    places = merge({str(place): table for place, table in enumerate(old)}, value)
+    return list(places.values()) if len(places) == len(old) else places
 
 
 def assignment(text: str) -> Tree:

@@ -118,24 +118,41 @@ def known(config: RunConfig, models: Mapping[str, str]) -> dict[str, Price]:
     found: dict[str, Price] = {}
     for door, price in prices_of(config, models).items():
         if price is None:
-            name = models.get(door) or doors_of(config)[door].model or "a model without a name"
-            flags = "--price-in and --price-out"
-            if door != "writer" or "writer" in config.roles:
-                flags = f"price_in and price_out in roles.{door.partition(':')[0]}"
-            raise ConfigError(
-                f"budget.cost: the price of {name} there is not known; say what a million tokens cost, in US dollars,"
-                f" with {flags}, or leave the budget out"
-            )
+            raise _unknown(config, door, models.get(door) or doors_of(config)[door].model)
         found[door] = price
     return found
+
+
+def _unknown(config: RunConfig, door: str, name: str) -> ConfigError:
+    """The error for a model whose price is not known, or which is not even named."""
+    role = door.partition(":")[0]
+    named, flags = "--model", "--price-in and --price-out"
+    if role in config.roles:
+        named, flags = f"roles.{role}.model", f"price_in and price_out in roles.{role}"
+    problem = f"the price of {name} there is not known" if name else "no model is named, so no price is known"
+    cure = "" if name else f"name it with {named}, or "
+    return ConfigError(
+        f"budget.cost: {problem}; {cure}say what a million tokens cost, in US dollars, with {flags}, or leave the"
+        " budget out"
+    )
 
 
 def cost(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> float | None:
     """US dollars for all that was asked of these models, None where the price of one is not known."""
     dollars = 0.0
-    for door, tokens in spent:
-        if (price := prices.get(door)) is not None:
-            dollars += price.of(tokens)
-        elif tokens.prompt_tokens or tokens.completion_tokens:
+    for one in costs(prices, spent).values():
+        if one is None:
             return None
+        dollars += one
     return dollars
+
+
+def costs(prices: Prices, spent: Iterable[tuple[str, Tokens]]) -> dict[str, float | None]:
+    """US dollars for what was asked of each model, by its name in the run; None where tokens were spent and the price
+    is not known."""
+    found: dict[str, float | None] = {}
+    for door, tokens in spent:
+        before, price = found.get(door, 0.0), prices.get(door)
+        dollars = price.of(tokens) if price else None if tokens.prompt_tokens or tokens.completion_tokens else 0.0
+        found[door] = None if before is None or dollars is None else before + dollars
+    return found

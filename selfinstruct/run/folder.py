@@ -10,7 +10,18 @@ from typing import Any
 
 from selfinstruct.dataset.files import Written, export
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import RunConfig, Tree, build, differences, dump, may_change, merge, refuse
+from selfinstruct.inputs.config import (
+    RunConfig,
+    Tree,
+    build,
+    differences,
+    dump,
+    may_change,
+    merge,
+    refuse,
+    written_out,
+)
+from selfinstruct.recipes import find
 from selfinstruct.recipes.chain import Chain
 from selfinstruct.recipes.configured import stored
 from selfinstruct.run.told import Told, prompts_of, resolve, source
@@ -61,6 +72,7 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> Told:
     tree = {key: value for key, value in given.items() if key not in ("seeds", "prompts")}
     refuse(tree, where="configuration")
     asked = build(RunConfig, _over(dump(before), tree), where="configuration")
+    _check_recipes(ledger, before, asked)
     try:
         chain = Chain.of(asked)
         wanted = resolve(asked, chain, seeds)
@@ -69,34 +81,63 @@ def continued(ledger: Ledger, given: Mapping[str, Any]) -> Told:
         # value may be no setting at all, which `resolve` says better.
         for key, old, new in _fixed_differences(before, asked):
             if old is not None:
-                raise _another_run(ledger, f"{key} = {old!r}, not {new!r}") from None
+                raise _another_run(ledger, f"with {key} = {old!r}, not {new!r}") from None
         raise
+    for role in sorted(wanted.roles.keys() - before.roles.keys()):
+        raise _another_run(ledger, f"without roles.{role}, not with {_models(wanted, role)!r} for it")
     for key, old, new in _fixed_differences(before, wanted):
-        raise _another_run(ledger, f"{key} = {old!r}, not {new!r}")
+        raise _another_run(ledger, f"with {key} = {old!r}, not {new!r}")
     if given.get("seeds") and source(begun.chain, Path(given["seeds"])) != seeds:
-        raise _another_run(ledger, f"other seeds than are in {given['seeds']} now")
+        raise _another_run(ledger, f"with other seeds than are in {given['seeds']} now")
     if given.get("prompts") and prompts_of(wanted, chain, Path(given["prompts"])) != ledger.prompts():
-        raise _another_run(ledger, f"other prompts than {given['prompts']}")
+        raise _another_run(ledger, f"with other prompts than {given['prompts']}")
     told = Told(wanted, chain, seeds, ledger.prompts())
     chain.open(told.prompts, wanted)
     return told
 
 
 def _over(before: Tree, given: Tree) -> Tree:
-    """What was told before with what is given anew; the models of a role are merged one by one."""
-    given = dict(given)
-    roles = dict(given.pop("roles", {}))
+    """What was told before with what is given anew; further recipes and the models of a role are merged one by one."""
+    given = written_out(given)
+    roles = given.pop("roles", {})
+    if not isinstance(roles, Mapping):
+        return {**before, "roles": roles}
     if "judge" in given:
-        roles["judge"] = given.pop("judge")
-    for name, told in roles.items():
-        models, stored_models = [told] if isinstance(told, Mapping) else told, before.get("roles", {}).get(name, [])
-        if len(models) == len(stored_models):
-            roles[name] = [merge(one, other) for one, other in zip(stored_models, models, strict=True)]
-    return merge(before, {**given, "roles": roles} if roles else given)
+        roles = {**roles, "judge": given.pop("judge")}
+    if "then" in given:
+        given["then"] = _restated(before.get("then"), given["then"])
+    begun = before.get("roles", {})
+    return merge(before, {**given, "roles": {role: _restated(begun.get(role), told) for role, told in roles.items()}})
+
+
+def _restated(begun: Any, told: Any) -> Any:
+    """A list of as many tables as before, each merged into that in its place; anything else as it is."""
+    is_like = isinstance(begun, list) and isinstance(told, list) and len(told) == len(begun)
+    if not is_like or not all(isinstance(table, Mapping) for table in told):
+        return told
+    return [merge(one, other) for one, other in zip(begun, told, strict=True)]
+
+
+def _check_recipes(ledger: Ledger, before: RunConfig, asked: RunConfig) -> None:
+    """Refuse other recipes after the first, and before that such as there are not."""
+    for name in asked.recipes:
+        find(name)
+    begun, wanted = (", ".join(config.recipes[1:]) for config in (before, asked))
+    if begun != wanted:
+        difference = f"with then = {begun!r}, not {wanted!r}" if begun else f"without --then, not with {wanted!r}"
+        raise _another_run(ledger, difference)
+
+
+def _models(config: RunConfig, role: str) -> str:
+    """The names of the models of a role."""
+    return ", ".join(model.model or "a model without a name" for model in config.roles[role])
 
 
 def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """What differs and may not."""
+    """What differs and may not: how many models a role has, then setting by setting."""
+    for role in sorted(stored.roles.keys() & wanted.roles.keys()):
+        if len(stored.roles[role]) != len(wanted.roles[role]):
+            yield f"roles.{role}", _models(stored, role), _models(wanted, role)
     for key, old, new in differences(dump(stored), dump(wanted)):
         if not may_change(key):
             yield key.replace(".0.", "."), old, new
@@ -104,7 +145,7 @@ def _fixed_differences(stored: RunConfig, wanted: RunConfig) -> Iterator[tuple[s
 
 def _another_run(ledger: Ledger, difference: str) -> ConfigError:
     cure = "leave it out, or begin another run with --run"
-    return ConfigError(f"{ledger.path.parent}: begun with {difference}; {cure}")
+    return ConfigError(f"{ledger.path.parent}: begun {difference}; {cure}")
 
 
 def exported(ledger: Ledger, folder: Path, notice: Callable[[str], object] | None = None) -> list[Written]:

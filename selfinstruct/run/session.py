@@ -26,7 +26,18 @@ from selfinstruct.dataset.exports import open_export
 from selfinstruct.dataset.files import Written
 from selfinstruct.dataset.files import export as write
 from selfinstruct.errors import ConfigError, RunError
-from selfinstruct.inputs.config import BackendConfig, ExportConfig, RunConfig, Tree, accept, doors_of, dump, load, merge
+from selfinstruct.inputs.config import (
+    BackendConfig,
+    ExportConfig,
+    RunConfig,
+    Tree,
+    accept,
+    doors_of,
+    dump,
+    load,
+    merge,
+    written_out,
+)
 from selfinstruct.inputs.prices import known, prices_of
 from selfinstruct.inputs.rows import OnBad
 from selfinstruct.recipes.chain import Chain
@@ -90,8 +101,8 @@ class Settings(TypedDict, total=False):
     recipe: str | Table
     then: str | Table | Sequence[str | Table]
     backend: Table
-    roles: Mapping[str, Table | Sequence[Table]]
-    judge: Table
+    roles: Mapping[str, str | Table | Sequence[str | Table]]
+    judge: str | Table
     sandbox: Table
     tools: Table
     filters: Mapping[str, Table]
@@ -126,8 +137,8 @@ class Run:
         Args:
             folder: of the run.
             config: a TOML file of settings.
-            settings: fields of the configuration (docs/config.md) that win over the file: tables as dicts, `recipe`
-                and `then` also by their names alone.
+            settings: fields of the configuration (docs/config.md) that win over the file: tables as dicts, `recipe`,
+                `then` and the models of roles also by their names alone.
 
         Raises:
             ConfigError: settings that cannot be, or that make it another run than the one in the folder.
@@ -135,7 +146,7 @@ class Run:
             PromptError: a prompt that cannot be read.
             RunError: the place is a file, or its ledger cannot be read: damaged, or of another version.
         """
-        return cls.of(Path(folder), merge(load(Path(config)) if config else {}, _tree(settings)))
+        return cls.of(Path(folder), merge(written_out(load(Path(config))) if config else {}, _tree(settings)))
 
     @classmethod
     def of(cls, folder: Path, tree: Tree) -> Run:
@@ -498,11 +509,11 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     tree: Tree = {name: _plain(value) for name, value in settings.items()}
     if isinstance(tree.get("recipe"), str):
         tree["recipe"] = {"name": tree["recipe"]}
-    if isinstance(tree.get("then"), str | Mapping):
-        tree["then"] = [tree["then"]]
+    if isinstance(then := tree.get("then"), Mapping) and "name" in then:
+        tree["then"] = [then]
     if isinstance(backend := tree.get("backend"), Mapping):
         tree["backend"] = implied(backend)
-    return tree
+    return written_out(tree)
 
 
 def _plain(value: Any) -> Any:

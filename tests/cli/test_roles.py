@@ -36,8 +36,13 @@ RIGHT: dict[str, list[dict[str, Any]]] = {
     "judge=m@http://[::1]:8000": [{"model": "m", "base_url": "http://[::1]:8000"}],
     "judge=m@http://ada:key@h:80": [{"model": "m", "base_url": "http://ada:key@h:80"}],
     "judge=a=b": [{"model": "a=b"}],
+    "judge=gpt-oss:20b": [{"model": "gpt-oss:20b"}],
+    "judge=llama3:latest:2": [{"model": "llama3:latest", "weight": 2.0}],
+    "judge=a:1e2": [{"model": "a", "weight": 100.0}],
+    "judge=@cf/meta/llama-3:2": [{"model": "@cf/meta/llama-3", "weight": 2.0}],
 }  # fmt: skip
 FORM = "write NAME=MODEL, NAME=MODEL@URL, or NAME=MODEL:WEIGHT,MODEL:WEIGHT"
+UNCLEAR = "an address begins with http:// or https://; a name like this goes into a file, as `model` in [roles.NAME]"
 WRONG = {
     "judge": FORM,
     "judge=": FORM,
@@ -49,6 +54,16 @@ WRONG = {
     "judge=@https://h/v1": "'@https://h/v1' has no model's name",
     "judge=a:0": "'a:0': a weight is more than 0",
     "judge=a:-1": "'a:-1': a weight is more than 0",
+    "judge=a:nan,b:2": "'a:nan': a weight is more than 0 and finite",
+    "judge=a:Inf": "'a:Inf': a weight is more than 0 and finite",
+    "judge=a:-infinity": "'a:-infinity': a weight is more than 0 and finite",
+    "judge=a:1e999": "'a:1e999': a weight is more than 0 and finite",
+    "judge=a:-1e3": "'a:-1e3': a weight is more than 0",
+    "judge=a:,b:2": "'a:': a weight is missing after the colon",
+    "judge=a@": "'a@': an address begins with http:// or https://",
+    "judge=a@:2": "'a@:2': an address begins with http:// or https://",
+    "judge=a@notaurl": f"'a@notaurl': {UNCLEAR}",
+    "judge=org/model@rev:2": f"'org/model@rev:2': {UNCLEAR}",
     "judge=a@localhost:8000": "'a@localhost:8000': an address begins with http:// or https://",
     "judge=a@host.example/v1": "'a@host.example/v1': an address begins with http:// or https://",
     "judge=a@ftp://h": "'a@ftp://h': an address begins with http:// or https://",

@@ -402,3 +402,41 @@ def test_values_of_a_facet_are_listed_up_to_a_number(tmp_path: Path, monkeypatch
             settled(ledger, task("Ask.", ("", "a")).model_copy(update={"facets": {"round": str(number)}}))
         text = card(ledger, title="tides", configs={"alpaca": ["train"]})
     assert "| `1` | 1 |\n| `9` | 1 |\n\nOf 3 values of `round` the first 2 are listed.\n" in text
+
+
+WRITERS = [{"model": "a", "price_in": 900.0, "price_out": 0.0}, {"model": "/home/ada/b.gguf"}]
+
+
+@pytest.mark.parametrize(
+    ("judge", "bill", "total"),
+    [
+        ({"price_in": 0.0, "price_out": 500.0}, r"\$[\d.]+", r"about \$[\d.]+, by the prices that its maker named"),
+        ({}, "price unknown", "unknown, as no price is known for `j`"),
+    ],
+)
+def test_each_of_several_models_has_its_line(judge: Tree, bill: str, total: str, tmp_path: Path) -> None:
+    """Its role, its name, what its answers call it, its tokens and its cost; nothing is said of one model alone."""
+    scripted = {"kind": "scripted", "script": "unused"}
+    asked = {"kind": "openai", "base_url": "http://10.1.2.3/v1", "model": "j"}
+    roles = {"writer": [{**scripted, **one} for one in WRITERS], "judge": [{**asked, **judge}]}
+    run = changed(tmp_path, roles=roles)
+    run.change(
+        "UPDATE run SET value = ? WHERE key = 'models'",
+        json.dumps({"writer:a": "a", "writer:/home/ada/b.gguf": "/home/ada/b.gguf", "judge": "j"}),
+    )
+    doors = ("writer:a", "writer:/home/ada/b.gguf", "judge")
+    for place, door in enumerate(doors):
+        run.change("UPDATE answers SET role = ?, model = 'x' WHERE id % 3 = ?", door, place)
+    run.recount()
+    [meter] = run.query("SELECT * FROM meter")
+    run.change("DELETE FROM meter")
+    for door in doors:
+        run.change(f"INSERT INTO meter VALUES ({', '.join('?' * len(meter))})", door, *meter[1:])
+    text = told(run)
+    lines = re.findall(r"^- (?:Model|Named).*", text, re.MULTILINE)
+    tokens = r"`x` in its answers; \d+ tokens in, [1-9]\d* out"
+    assert len(lines) == 3, lines
+    assert re.fullmatch(rf"- Model of the role `writer:a`: `a`, {tokens}; \$[\d.]+", lines[0])
+    assert re.fullmatch(rf"- Model of the role `writer:b\.gguf`: `b\.gguf`, {tokens}; no cost", lines[1])
+    assert re.fullmatch(rf"- Model of the role `judge`: `j`, {tokens}; {bill}", lines[2])
+    assert re.search(rf"^- Cost: {total}$", text, re.MULTILINE)

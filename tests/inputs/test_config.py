@@ -144,6 +144,29 @@ def test_differences_are_named_by_their_dotted_keys() -> None:
     assert list(differences(one, other)) == [("a.c", 2, 4), ("d", 3, None), ("e", None, 5)]
 
 
+SHORT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a recipe": ({"then": "alpaca"}, {"then": [{"name": "alpaca"}]}),
+    "a table": ({"then": {"name": "alpaca"}}, {"then": [{"name": "alpaca"}]}),
+    "places": ({"then": {"1": {"name": "b"}, "0": {"name": "a"}}}, {"then": [{"name": "a"}, {"name": "b"}]}),
+    "a model": ({"roles": {"judge": "m"}}, {"roles": {"judge": [{"model": "m"}]}}),
+    "models": ({"roles": {"judge": ["a", "b"]}}, {"roles": {"judge": [{"model": "a"}, {"model": "b"}]}}),
+    "the judge": ({"judge": "m"}, {"roles": {"judge": [{"model": "m"}]}}),
+    "a facet": ({"export": {"facets": {"x": "1"}}}, {"export": {"facets": {"x": ["1"]}}}),
+}
+
+
+@pytest.mark.parametrize(("short", "long"), SHORT.values(), ids=SHORT)
+def test_a_name_alone_is_enough(short: dict[str, Any], long: dict[str, Any]) -> None:
+    """Where the meaning is plain, a table or a list need not be written."""
+    assert build(RunConfig, short, where="test") == build(RunConfig, long, where="test")
+
+
+def test_a_further_place_joins_a_list() -> None:
+    """`then.1.name` adds to what is named already."""
+    tree = merge({"then": [{"name": "a"}]}, {"then": {"1": {"name": "b"}}})
+    assert build(RunConfig, tree, where="test").recipes == ("self-instruct", "a", "b")
+
+
 def test_what_may_change_is_made_of_settings_that_there_are() -> None:
     tables = {"": RunConfig.model_fields, "backend": BackendConfig.model_fields}
     tables["roles.*.*"] = tables["backend"]

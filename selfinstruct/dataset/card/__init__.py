@@ -21,7 +21,7 @@ from selfinstruct.dataset.card.languages import Languages, detect
 from selfinstruct.dataset.card.markdown import Markdown, block, code, plain, render
 from selfinstruct.errors import ConfigError
 from selfinstruct.inputs.config import BackendConfig, RunConfig, Tree, doors_of, dump, is_local, models_of
-from selfinstruct.inputs.prices import cost, prices_of
+from selfinstruct.inputs.prices import cost, costs, prices_of
 from selfinstruct.inputs.prompts import compile_texts
 from selfinstruct.inputs.resources import shipped
 from selfinstruct.recipes.base import SamplingOptions
@@ -30,7 +30,7 @@ from selfinstruct.recipes.configured import stored
 from selfinstruct.records import WRITER, Sample
 from selfinstruct.store import readings
 from selfinstruct.store.ledger import FILTERED_FROM, Ledger
-from selfinstruct.text.display import money, one_line
+from selfinstruct.text.display import bill, money, one_line
 
 MARK = "selfinstruct"
 """The key of ours in the front matter: of which run the dataset is, and which configurations are ours."""
@@ -201,13 +201,17 @@ def _cut(value: Any) -> Any:
 def _answering(ledger: Ledger, config: RunConfig, chain: Chain) -> Tree:
     """Who answered, how they were asked, and what it took."""
     told = readings.summary(ledger)
-    models = {role: public.name(model) for role, model in ledger.models().items()}
-    dollars = cost(prices_of(config, ledger.models()), ((role, meter.spent) for role, meter in told.meter.items()))
+    prices = prices_of(config, ledger.models())
+    spent = {role: meter.spent for role, meter in told.meter.items()}
+    dollars, each = cost(prices, spent.items()), costs(prices, spent.items())
+    several = len(doors_of(config)) > 1
+    models = [_answerer(door, model, told, each) for door, model in ledger.models().items()]
     return {
         "told": told,
-        "model": models.get(WRITER, ""),
-        "models": {role: model for role, model in models.items() if role != WRITER},
-        "served": sorted({public.name(spend.model) for spend in told.spend} - {models.get(WRITER, ""), ""}),
+        "models": models,
+        "several": several,
+        "served": _served(told.spend, next((one.model for one in models if one.door == WRITER), "")),
+        "unpriced": [one.model or one.door for one in models if several and each.get(one.key, 0.0) is None],
         "revision": _revision(config.backend),
         "host": _host(config.backend),
         "dates": _dates(ledger),
@@ -216,6 +220,40 @@ def _answering(ledger: Ledger, config: RunConfig, chain: Chain) -> Tree:
         "parameters": list(SamplingOptions.model_fields),
         "sampling": _sampling(chain),
     }
+
+
+class Answerer(NamedTuple):
+    """A model of the run, and what its answers took."""
+
+    key: str
+    """Its name in the run."""
+    door: str
+    """The same as others may read it."""
+    model: str
+    served: list[str]
+    """What else it was called in its answers."""
+    prompt_tokens: int
+    completion_tokens: int
+    bill: Markdown
+
+
+def _answerer(key: str, model: str, told: readings.Summary, dollars: Mapping[str, float | None]) -> Answerer:
+    role, _, drawn = key.partition(":")
+    spend = [one for one in told.spend if one.role == key]
+    return Answerer(
+        key,
+        f"{role}:{public.name(drawn)}" if drawn else role,
+        public.name(model),
+        _served(spend, public.name(model)),
+        sum(one.prompt_tokens for one in spend),
+        sum(one.completion_tokens for one in spend),
+        Markdown(bill(dollars.get(key, 0.0))),
+    )
+
+
+def _served(spend: Sequence[readings.Spend], model: str) -> list[str]:
+    """What the answers name their model, other than by its name in the run."""
+    return sorted({public.name(one.model) for one in spend} - {model, ""})
 
 
 def _revision(backend: BackendConfig) -> str | None:
