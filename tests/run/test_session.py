@@ -414,7 +414,7 @@ COROUTINE = """
 import asyncio
 import selfinstruct as si
 
-run = si.Run.open("run", seeds={seeds!r}, n=5000, backend={{"script": "answers.jsonl", "concurrency": 4}})
+run = si.Run.open("run", seeds={seeds!r}, n=5000, backend={backend!r})
 
 async def main():
 {body}
@@ -426,11 +426,12 @@ except (KeyboardInterrupt, ZeroDivisionError) as error:
 """
 
 
-def in_a_coroutine(folder: Path, body: str) -> subprocess.Popen[str]:
-    """A process that drives a run of slow answers in a coroutine."""
+def in_a_coroutine(folder: Path, body: str, **backend: Any) -> subprocess.Popen[str]:
+    """A process that drives a run of slow answers in a coroutine; a scripted one where no backend is told."""
     slow = ("\n".join(f"{i}. Describe the {i}th bird of {of} hills." for i in range(9, 14)) for of in range(100))
-    answers(folder, *({"text": text, "delay": 0.05} for text in slow))
-    code = COROUTINE.format(seeds=str(written_seeds(folder)), body=indent(body, "    "))
+    script = answers(folder, *({"text": text, "delay": 0.05} for text in slow))
+    backend = {**(backend or {"script": script}), "concurrency": 4}
+    code = COROUTINE.format(seeds=str(written_seeds(folder)), backend=backend, body=indent(body, "    "))
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=-1, stderr=-1, text=True,
                             env={**ENVIRONMENT, "HOME": str(folder)})  # fmt: skip
 
@@ -459,11 +460,12 @@ def test_async_loop_is_left_in_silence(tmp_path: Path, way: str) -> None:
 held = []
 events = aiter(run)
 async for event in events:
-    if isinstance(event, si.Answered):
+    if isinstance(event, si.Settled):
         {leaving}"""
     body = body if way == "held" else body.replace("in events", "in run")
-    child = in_a_coroutine(tmp_path, body)
-    assert (*child.communicate(timeout=60), child.returncode) == (said, "", 0)
+    with model_server(latency=0.05) as server:
+        child = in_a_coroutine(tmp_path, body, base_url=server.base_url, dialect="completion")
+        assert (*child.communicate(timeout=60), child.returncode) == (said, "", 0)
     is_free(tmp_path / "run")
 
 
