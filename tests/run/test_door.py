@@ -81,7 +81,8 @@ def test_a_kill_repeats_only_what_was_in_flight(
     is_whole(run)
     stored = dict(run.query("SELECT kind, count(*) FROM answers GROUP BY 1"))
     assert len(model.asked) - stored["completion"] <= kills * 8
-    assert len(machine.ran) - stored["execution"] <= kills * machine.slots
+    # One more than there are slots: a process that dies here still takes the turn of the loop in which it was killed.
+    assert len(machine.ran) - stored["execution"] <= kills * (machine.slots + 1)
     assert run.kept == run.count("drafts", "json_extract(facets, '$.tests') = 'passed'")
 
 
