@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -149,10 +149,25 @@ class RecipeConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class SandboxConfig(BaseModel):
-    """Where programs run, by the kind of sandbox; every other key of the table is an option of that kind."""
+class _Answering(BaseModel):
+    """Who answers what no model does, by kind; a script is named if and only if one is played."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    @property
+    def options(self) -> Tree:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _script_and_kind(self) -> Self:
+        told = dict(self)
+        if (told["kind"] == "scripted") != bool(told["script"]):
+            raise ValueError("kind `scripted` and `script`, a file of answers, go together: name both or neither")
+        return self
+
+
+class SandboxConfig(_Answering):
+    """Where programs run, by the kind of sandbox; every other key of the table is an option of that kind."""
 
     kind: str
     """`scripted`, or the name of one that another package adds."""
@@ -161,19 +176,9 @@ class SandboxConfig(BaseModel):
     slots: Annotated[int, Field(ge=1)] | None = None
     """Programs that run at once; None lets the sandbox say."""
 
-    @property
-    def options(self) -> Tree:
-        return dict(self.model_extra or {})
 
-    @model_validator(mode="after")
-    def _script_and_kind(self) -> SandboxConfig:
-        return _with_script(self)
-
-
-class ToolsConfig(BaseModel):
+class ToolsConfig(_Answering):
     """Which tools may be called, by the kind of toolbox; every other key of the table is an option of that kind."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     kind: str
     """`scripted`, or the name of one that another package adds."""
@@ -181,24 +186,6 @@ class ToolsConfig(BaseModel):
     """File of results for `scripted`."""
     slots: Annotated[int, Field(ge=1)] | None = None
     """Calls that are made at once; None lets the toolbox say."""
-
-    @property
-    def options(self) -> Tree:
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _script_and_kind(self) -> ToolsConfig:
-        return _with_script(self)
-
-
-WithScript = TypeVar("WithScript", SandboxConfig, ToolsConfig)
-
-
-def _with_script(config: WithScript) -> WithScript:
-    """The same, where a script is named if and only if one is played."""
-    if (config.kind == "scripted") != bool(config.script):
-        raise ValueError("kind `scripted` and `script`, a file of answers, go together: name both or neither")
-    return config
 
 
 class ExportConfig(Section):
